@@ -1,0 +1,1 @@
+"""edgevit: small, fast, proven builds of trained Transformers for the devices they will run on."""

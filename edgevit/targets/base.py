@@ -1,0 +1,71 @@
+"""What a target is: one module (or object) with the names of the `Target` protocol."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgevit.types import Arrays, Build, Engine, Execution, FloatModel, OnnxModel, Precision, QuantPlan, Signature
+
+
+class Availability(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether this machine can build for a target and run its builds; a `no` names the command that changes it."""
+
+    build: bool
+    run: bool
+    version: str = ""
+    build_fix: str = ""
+    run_fix: str = ""
+
+
+class OpenOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a build is opened; the defaults are right for one caller on one device."""
+
+    threads: int | None = None
+    """Compute threads; None leaves the engine's own choice (all cores)."""
+    streams: int = 1
+    """How many `run` calls may execute at the same time."""
+    cache_dir: Path | None = None
+    """Where the engine may keep compiled models between processes."""
+
+
+class BuildSource(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a target may build from; it uses what its compiler takes."""
+
+    float_model: FloatModel | None
+    onnx: OnnxModel
+    """Float32."""
+    quantized: OnnxModel | None = None
+    """The same graph with Q/DQ written from the plan; present for int8."""
+    plan: QuantPlan | None = None
+
+
+class EngineSession(Protocol):
+    """An opened build. `run` is thread-safe; after `close` it raises."""
+
+    signature: Signature
+    engine: Engine
+
+    def run(self, inputs: Arrays) -> Arrays: ...
+
+    def execution(self) -> Execution: ...
+
+    def close(self) -> None: ...
+
+
+class Target(Protocol):
+    """One engine. Modules of `edgevit.targets` and entry points of the group `edgevit.targets` satisfy it."""
+
+    name: str
+    precisions: tuple[Precision, ...]
+
+    def availability(self) -> Availability: ...
+
+    def build(self, source: BuildSource, precision: Precision, options: dict[str, str], out: Path) -> dict[str, str]:
+        """Writes the engine's files into the empty directory `out`; returns the options it really used."""
+
+    def open(self, directory: Path, build: Build, options: OpenOptions) -> EngineSession: ...

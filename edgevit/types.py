@@ -1,0 +1,422 @@
+"""The values that pass between stages. All are frozen; those with a file form are msgspec structs.
+
+Nothing of edgevit is imported here, and no heavy package: a value that carries an array or a torch module holds it
+as an attribute without importing its library.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Arrays = dict[str, NDArray[Any]]
+    FloatArray = NDArray[np.float32]
+
+
+Precision = Literal["float32", "float16", "bfloat16", "int8", "int8w", "int4w"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "bfloat16", "int8", "int8w", "int4w")
+Task = Literal["image-classification", "image-features"]
+Verdict = Literal["passed", "failed", "inconclusive", "not executed"]
+
+
+class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A frozen value with a file form (JSON or TOML); an unknown field is an error, never ignored."""
+
+
+# ---------------------------------------------------------------------------------------------- signatures
+
+
+class TensorSpec(Value, kw_only=True):
+    """One input or output. `dtype` is NumPy's name; a dimension is a size, or a name when it is dynamic."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+class Signature(Value, kw_only=True):
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+# ------------------------------------------------------------------------------------------- preprocessing
+
+
+class ImagePreprocess(Value, kw_only=True, tag="image", tag_field="kind"):
+    """How an image becomes one row of the model's input, shape (channels, height, width), float32.
+
+    The steps, in this order: EXIF orientation; conversion to `mode`; resize (see `resize`); centre crop to `size`;
+    x / 255; (x - mean) / std. `preprocess.py` is the one implementation.
+    """
+
+    input: str = "pixel_values"
+    mode: Literal["RGB", "L"] = "RGB"
+    size: tuple[int, int]
+    """(height, width) of the tensor, pixels."""
+    resize: Literal["shortest", "exact"] = "shortest"
+    """`shortest`: the shorter side becomes size / crop_fraction, aspect kept; `exact`: both sides, aspect ignored."""
+    crop_fraction: float = 1.0
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bicubic"
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+# ------------------------------------------------------------------------------------------------- models
+
+
+class FloatModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A float32 PyTorch model in evaluation mode and everything that must travel with it."""
+
+    name: str
+    module: Any
+    """`torch.nn.Module`, float32, eval; takes the signature's inputs positionally, in order."""
+    signature: Signature
+    task: Task
+    preprocess: ImagePreprocess
+    labels: tuple[str, ...]
+    trained: bool
+    """False for zoo sizes that exist for speed only: no accuracy is ever printed for them."""
+    depth: int | None = None
+    """The number of attention blocks the graph must show, where the architecture tells it."""
+    calibration: str | None = None
+    """SET the model was published with, or None."""
+    evaluation: str | None = None
+    digest: str = ""
+    """SHA-256 over architecture and parameters."""
+
+
+class OnnxModel(Value, kw_only=True):
+    """An ONNX file on disk; its external data, if any, lies beside it in `<stem>.onnx.data`."""
+
+    path: Path
+    signature: Signature
+    opset: int
+    digest: str
+    """SHA-256 over graph and weights."""
+
+
+class Engine(Value, kw_only=True):
+    """What executes a build, as it said itself."""
+
+    name: str
+    version: str
+    device: str = "CPU"
+
+
+class Machine(Value, kw_only=True):
+    """The machine a build was made or measured on."""
+
+    cpu: str
+    architecture: str
+    cores: int
+    memory_bytes: int
+    instruction_sets: tuple[str, ...]
+    """Those that change numerics or speed here: avx2, avx512f, avx512_vnni, avx_vnni, avx512_bf16, amx_int8, …"""
+    os: str
+    python: str
+    packages: dict[str, str] = {}
+    gpu: str | None = None
+
+
+class BuildFile(Value, kw_only=True):
+    path: str
+    """Relative to the bundle, with forward slashes."""
+    size: int
+    sha256: str
+
+
+class ExecutedLayer(Value, kw_only=True):
+    """One layer of a compiled model: the precision asked for and the one the engine runs it in."""
+
+    name: str
+    requested: str
+    executed: str
+    kernel: str = ""
+
+
+class Execution(Value, kw_only=True):
+    """What an engine really does with a build."""
+
+    precision: str
+    """The precision most of the compute runs in, as the engine reports it."""
+    provider: str
+    instruction_set: str
+    quantized_requested: int = 0
+    quantized_executed: int = 0
+    layers: tuple[ExecutedLayer, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Build(Value, kw_only=True):
+    """One build of a bundle: an engine's own files and what is known of them."""
+
+    target: str
+    precision: Precision
+    files: tuple[BuildFile, ...]
+    signature: Signature
+    engine: Engine
+    machine: Machine
+    options: dict[str, str] = {}
+    execution: Execution | None = None
+    verdict: Verdict = "not executed"
+    reason: str = ""
+    latency_ms: float | None = None
+    """Median latency at batch 1 on the machine that built it, when it was measured."""
+    worth: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.target}-{self.precision}"
+
+
+# ------------------------------------------------------------------------------------------------- parity
+
+
+class Interval(Value, kw_only=True):
+    low: float
+    high: float
+    level: float
+    """Confidence level, for example 0.95."""
+
+
+class TaskComparison(Value, kw_only=True):
+    """The task's metric on the same samples, build against reference; all in percentage points."""
+
+    metric: str
+    reference: float
+    build: float
+    difference: float
+    """build - reference."""
+    interval: Interval
+    """Paired confidence interval of the difference."""
+
+
+class Flips(Value, kw_only=True):
+    """Samples on which the two disagree about the label."""
+
+    lost: int
+    """Reference right, build wrong."""
+    gained: int
+    """Reference wrong, build right."""
+    changed: int
+    """Both wrong, with different answers."""
+    mcnemar_p: float
+    """Exact two-sided McNemar test of lost against gained."""
+
+
+class Closeness(Value, kw_only=True):
+    """How close the build's outputs are to the reference's."""
+
+    sqnr_db: float
+    cosine_mean: float
+    cosine_min: float
+    kl_mean: float | None = None
+    """KL(reference ‖ build) of the softmax of the outputs, nats; None where outputs are no class scores."""
+    kl_max: float | None = None
+    max_abs_error: float
+
+
+class WorstSample(Value, kw_only=True):
+    name: str
+    score: float
+    """KL divergence in nats (cosine distance where there are no class scores)."""
+    reference: str
+    """The reference's label, or empty."""
+    build: str
+    truth: str = ""
+
+
+class LayerParity(Value, kw_only=True):
+    """SQNR of one layer's output, reference against the simulated quantized graph, in dB."""
+
+    name: str
+    sqnr_db: float
+    own_sqnr_db: float | None = None
+    """The same with this layer alone quantized: its own damage, without what it inherits."""
+    quantized: bool = True
+    reason: str = ""
+
+
+class Rung(Value, kw_only=True):
+    """One comparison of the ladder: a stage or a build against the float reference."""
+
+    name: str
+    target: str = ""
+    precision: str = ""
+    samples: int
+    labelled: bool
+    task: TaskComparison | None = None
+    agreement: float | None = None
+    """Share of samples with the reference's label, percent."""
+    flips: Flips | None = None
+    closeness: Closeness | None = None
+    worst: tuple[WorstSample, ...] = ()
+    verdict: Verdict
+    reason: str
+    """Why this verdict, in one sentence; for `inconclusive` it says how many samples would do."""
+    samples_needed: int | None = None
+
+
+class ParityReport(Value, kw_only=True):
+    schema: int = 1
+    model: str
+    model_digest: str
+    set: str
+    set_digest: str
+    budget_points: float
+    trained: bool = True
+    rungs: tuple[Rung, ...]
+    layers: tuple[LayerParity, ...] = ()
+    first_divergent_layer: str | None = None
+
+
+# ------------------------------------------------------------------------------------------------ measure
+
+
+class Latency(Value, kw_only=True):
+    """Milliseconds per call; raw samples are kept."""
+
+    p50: float
+    p90: float
+    p99: float
+    mean: float
+    samples: tuple[float, ...]
+
+
+class ColdStart(Value, kw_only=True):
+    """Process start to first result, milliseconds: median over repeats, with the raw samples."""
+
+    first_ms: float
+    cached_ms: float | None = None
+    """The same with the engine's compile cache warm; None where the engine has none."""
+    samples_ms: tuple[float, ...] = ()
+    cached_samples_ms: tuple[float, ...] = ()
+
+
+class Ratio(Value, kw_only=True):
+    """A ratio of medians with its bootstrap confidence interval; below 1 is better than the baseline."""
+
+    value: float
+    interval: Interval
+    baseline: str
+
+
+class BenchEntry(Value, kw_only=True):
+    """One build under one setting."""
+
+    target: str
+    precision: str
+    batch_size: int
+    threads: int
+    latency: Latency
+    throughput: float
+    """Items per second, streams and batch as set below."""
+    streams: int
+    cold_start: ColdStart | None = None
+    peak_memory_bytes: int
+    size_bytes: int
+    executed_precision: str
+    ratio: Ratio | None = None
+    """Latency against the same target's float32 build at the same batch and threads (or the first float32 build)."""
+    verdict: str = ""
+    """`worth it`, `not worth it` (no faster than float32) or empty for the baseline."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.target}-{self.precision}"
+
+
+class BenchReport(Value, kw_only=True):
+    schema: int = 1
+    model: str
+    machine: Machine
+    seconds: float
+    rounds: int
+    entries: tuple[BenchEntry, ...]
+    not_executed: dict[str, str] = {}
+    """Build name to the reason it was not measured here."""
+    started: str = ""
+    """UTC, ISO 8601."""
+
+
+# ----------------------------------------------------------------------------------------------- quantize
+
+
+class ChannelStats(msgspec.Struct, frozen=True, kw_only=True):
+    """What calibration saw at the input of one or more layers that read the same tensor.
+
+    `low`/`high` are the smallest and largest value; `histogram` counts |x| in `bins` equal bins over [0, limit];
+    `channel_max`, `channel_mean`, `channel_power` are max |x|, E[x] and E[x²] per channel (last axis for linear,
+    axis 1 for convolution); `rows` is a seeded sample of rows, shape (≤ n, channels), float32.
+    """
+
+    low: float
+    high: float
+    limit: float
+    histogram: Any
+    channel_max: Any
+    channel_mean: Any
+    channel_power: Any
+    rows: Any
+    count: int
+
+
+class CalibrationStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Statistics of every quantizable layer's input, keyed by parameter name, with the digests they belong to."""
+
+    model_digest: str
+    set_digest: str
+    set_name: str
+    samples: int
+    seed: int
+    inputs: dict[str, ChannelStats]
+    digest: str = ""
+
+
+class LayerPlan(Value, kw_only=True):
+    """One quantized layer, named by its parameter (`blocks.0.attn.qkv.weight`).
+
+    Everything is in the units of the *adjusted* model: with equalization s, column c of the weight is multiplied by
+    s[c] and the producer of channel c divided by it, before `weight_scale` and `input_scale` apply. int8, symmetric,
+    zero point 0: q = clip(round_half_even(x / scale), -127 or -128, 127).
+    """
+
+    name: str
+    kind: Literal["linear", "conv"]
+    input_scale: float
+    weight_scale: tuple[float, ...]
+    """One per output channel (axis 0 of the PyTorch parameter)."""
+    output_scale: float | None = None
+    """For the engines that need one (ExecuTorch); the ONNX writer never uses it."""
+    input_method: str = "min-max"
+    weight_method: str = "min-max"
+    equalization: tuple[float, ...] = ()
+    """Per input channel; empty when the layer is not equalized."""
+    equalization_into: str = ""
+    """The parameters that absorb 1 / equalization: a norm (`blocks.0.norm1`) or a linear's output rows."""
+    bias_correction: tuple[float, ...] = ()
+    """Added to the layer's bias, per output channel; empty for none."""
+
+
+class SkippedLayer(Value, kw_only=True):
+    name: str
+    reason: str
+
+
+class QuantPlan(Value, kw_only=True):
+    """Which layers run in int8 with which scales, and why the others do not. One plan serves every target."""
+
+    schema: int = 1
+    model: str
+    model_digest: str
+    statistics_digest: str = ""
+    samples: int = 0
+    seed: int = 0
+    layers: tuple[LayerPlan, ...]
+    skipped: tuple[SkippedLayer, ...] = ()
