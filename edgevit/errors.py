@@ -12,6 +12,7 @@
     ├── BundleError                     1   a bundle fails verification: checksum, missing file, path, version
     ├── BuildError                      1   a target's compiler refused the model
     ├── ParityError                     1   a build is out of its parity budget
+    ├── MeasureError                    1   a measuring process died, hung or could not measure
     ├── OutputError                     2   the output exists, cannot be written, or the disk is full
     └── UnavailableError                3   the target, or a package it needs, is not on this machine
 
@@ -70,6 +71,10 @@ class BuildError(EdgevitError):
 
 
 class ParityError(EdgevitError):
+    exit_status = 1
+
+
+class MeasureError(EdgevitError):
     exit_status = 1
 
 

@@ -280,13 +280,17 @@ class ParityReport(Value, kw_only=True):
 
 
 class Latency(Value, kw_only=True):
-    """Milliseconds per call; raw samples are kept."""
+    """Milliseconds per call; raw samples are kept, in the order they were taken."""
 
     p50: float
     p90: float
     p99: float
     mean: float
     samples: tuple[float, ...]
+    calls: int = 0
+    """How many calls the figures above come from; `samples` is evenly thinned when it holds fewer."""
+    round_sizes: tuple[int, ...] = ()
+    """How many of `samples` each round gave, in order; empty when rounds are unknown."""
 
 
 class ColdStart(Value, kw_only=True):
@@ -326,6 +330,8 @@ class BenchEntry(Value, kw_only=True):
     """Latency against the same target's float32 build at the same batch and threads (or the first float32 build)."""
     verdict: str = ""
     """`worth it`, `not worth it` (no faster than float32) or empty for the baseline."""
+    drift: float | None = None
+    """Last third of the rounds against the first, ratio of median latencies minus 1; None for a single round."""
 
     @property
     def name(self) -> str:
@@ -343,6 +349,8 @@ class BenchReport(Value, kw_only=True):
     """Build name to the reason it was not measured here."""
     started: str = ""
     """UTC, ISO 8601."""
+    warnings: tuple[str, ...] = ()
+    """What makes a figure less trustworthy: latency that drifted across rounds, a cold start that failed."""
 
 
 # ----------------------------------------------------------------------------------------------- quantize
