@@ -32,7 +32,7 @@ class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 # ---------------------------------------------------------------------------------------------- signatures
 
 
-class TensorSpec(Value, kw_only=True):
+class TensorSpec(Value, frozen=True, kw_only=True):
     """One input or output. `dtype` is NumPy's name; a dimension is a size, or a name when it is dynamic."""
 
     name: str
@@ -40,7 +40,7 @@ class TensorSpec(Value, kw_only=True):
     shape: tuple[int | str, ...]
 
 
-class Signature(Value, kw_only=True):
+class Signature(Value, frozen=True, kw_only=True):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
@@ -48,7 +48,7 @@ class Signature(Value, kw_only=True):
 # ------------------------------------------------------------------------------------------- preprocessing
 
 
-class ImagePreprocess(Value, kw_only=True, tag="image", tag_field="kind"):
+class ImagePreprocess(Value, frozen=True, kw_only=True, tag="image", tag_field="kind"):
     """How an image becomes one row of the model's input, shape (channels, height, width), float32.
 
     The steps, in this order: EXIF orientation; conversion to `mode`; resize (see `resize`); centre crop to `size`;
@@ -91,7 +91,7 @@ class FloatModel(msgspec.Struct, frozen=True, kw_only=True):
     """SHA-256 over architecture and parameters."""
 
 
-class OnnxModel(Value, kw_only=True):
+class OnnxModel(Value, frozen=True, kw_only=True):
     """An ONNX file on disk; its external data, if any, lies beside it in `<stem>.onnx.data`."""
 
     path: Path
@@ -101,7 +101,7 @@ class OnnxModel(Value, kw_only=True):
     """SHA-256 over graph and weights."""
 
 
-class Engine(Value, kw_only=True):
+class Engine(Value, frozen=True, kw_only=True):
     """What executes a build, as it said itself."""
 
     name: str
@@ -109,7 +109,7 @@ class Engine(Value, kw_only=True):
     device: str = "CPU"
 
 
-class Machine(Value, kw_only=True):
+class Machine(Value, frozen=True, kw_only=True):
     """The machine a build was made or measured on."""
 
     cpu: str
@@ -124,14 +124,14 @@ class Machine(Value, kw_only=True):
     gpu: str | None = None
 
 
-class BuildFile(Value, kw_only=True):
+class BuildFile(Value, frozen=True, kw_only=True):
     path: str
     """Relative to the bundle, with forward slashes."""
     size: int
     sha256: str
 
 
-class ExecutedLayer(Value, kw_only=True):
+class ExecutedLayer(Value, frozen=True, kw_only=True):
     """One layer of a compiled model: the precision asked for and the one the engine runs it in."""
 
     name: str
@@ -140,7 +140,7 @@ class ExecutedLayer(Value, kw_only=True):
     kernel: str = ""
 
 
-class Execution(Value, kw_only=True):
+class Execution(Value, frozen=True, kw_only=True):
     """What an engine really does with a build."""
 
     precision: str
@@ -153,7 +153,7 @@ class Execution(Value, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
-class Build(Value, kw_only=True):
+class Build(Value, frozen=True, kw_only=True):
     """One build of a bundle: an engine's own files and what is known of them."""
 
     target: str
@@ -178,14 +178,14 @@ class Build(Value, kw_only=True):
 # ------------------------------------------------------------------------------------------------- parity
 
 
-class Interval(Value, kw_only=True):
+class Interval(Value, frozen=True, kw_only=True):
     low: float
     high: float
     level: float
     """Confidence level, for example 0.95."""
 
 
-class TaskComparison(Value, kw_only=True):
+class TaskComparison(Value, frozen=True, kw_only=True):
     """The task's metric on the same samples, build against reference; all in percentage points."""
 
     metric: str
@@ -197,7 +197,7 @@ class TaskComparison(Value, kw_only=True):
     """Paired confidence interval of the difference."""
 
 
-class Flips(Value, kw_only=True):
+class Flips(Value, frozen=True, kw_only=True):
     """Samples on which the two disagree about the label."""
 
     lost: int
@@ -210,7 +210,7 @@ class Flips(Value, kw_only=True):
     """Exact two-sided McNemar test of lost against gained."""
 
 
-class Closeness(Value, kw_only=True):
+class Closeness(Value, frozen=True, kw_only=True):
     """How close the build's outputs are to the reference's."""
 
     sqnr_db: float
@@ -222,7 +222,7 @@ class Closeness(Value, kw_only=True):
     max_abs_error: float
 
 
-class WorstSample(Value, kw_only=True):
+class WorstSample(Value, frozen=True, kw_only=True):
     name: str
     score: float
     """KL divergence in nats (cosine distance where there are no class scores)."""
@@ -232,7 +232,7 @@ class WorstSample(Value, kw_only=True):
     truth: str = ""
 
 
-class LayerParity(Value, kw_only=True):
+class LayerParity(Value, frozen=True, kw_only=True):
     """SQNR of one layer's output, reference against the simulated quantized graph, in dB."""
 
     name: str
@@ -243,7 +243,7 @@ class LayerParity(Value, kw_only=True):
     reason: str = ""
 
 
-class Rung(Value, kw_only=True):
+class Rung(Value, frozen=True, kw_only=True):
     """One comparison of the ladder: a stage or a build against the float reference."""
 
     name: str
@@ -263,7 +263,7 @@ class Rung(Value, kw_only=True):
     samples_needed: int | None = None
 
 
-class ParityReport(Value, kw_only=True):
+class ParityReport(Value, frozen=True, kw_only=True):
     schema: int = 1
     model: str
     model_digest: str
@@ -279,7 +279,7 @@ class ParityReport(Value, kw_only=True):
 # ------------------------------------------------------------------------------------------------ measure
 
 
-class Latency(Value, kw_only=True):
+class Latency(Value, frozen=True, kw_only=True):
     """Milliseconds per call; raw samples are kept, in the order they were taken."""
 
     p50: float
@@ -293,7 +293,7 @@ class Latency(Value, kw_only=True):
     """How many of `samples` each round gave, in order; empty when rounds are unknown."""
 
 
-class ColdStart(Value, kw_only=True):
+class ColdStart(Value, frozen=True, kw_only=True):
     """Process start to first result, milliseconds: median over repeats, with the raw samples."""
 
     first_ms: float
@@ -303,7 +303,7 @@ class ColdStart(Value, kw_only=True):
     cached_samples_ms: tuple[float, ...] = ()
 
 
-class Ratio(Value, kw_only=True):
+class Ratio(Value, frozen=True, kw_only=True):
     """A ratio of medians with its bootstrap confidence interval; below 1 is better than the baseline."""
 
     value: float
@@ -311,7 +311,7 @@ class Ratio(Value, kw_only=True):
     baseline: str
 
 
-class BenchEntry(Value, kw_only=True):
+class BenchEntry(Value, frozen=True, kw_only=True):
     """One build under one setting."""
 
     target: str
@@ -338,7 +338,7 @@ class BenchEntry(Value, kw_only=True):
         return f"{self.target}-{self.precision}"
 
 
-class BenchReport(Value, kw_only=True):
+class BenchReport(Value, frozen=True, kw_only=True):
     schema: int = 1
     model: str
     machine: Machine
@@ -387,7 +387,7 @@ class CalibrationStats(msgspec.Struct, frozen=True, kw_only=True):
     digest: str = ""
 
 
-class LayerPlan(Value, kw_only=True):
+class LayerPlan(Value, frozen=True, kw_only=True):
     """One quantized layer, named by its parameter (`blocks.0.attn.qkv.weight`).
 
     Everything is in the units of the *adjusted* model: with equalization s, column c of the weight is multiplied by
@@ -412,12 +412,12 @@ class LayerPlan(Value, kw_only=True):
     """Added to the layer's bias, per output channel; empty for none."""
 
 
-class SkippedLayer(Value, kw_only=True):
+class SkippedLayer(Value, frozen=True, kw_only=True):
     name: str
     reason: str
 
 
-class QuantPlan(Value, kw_only=True):
+class QuantPlan(Value, frozen=True, kw_only=True):
     """Which layers run in int8 with which scales, and why the others do not. One plan serves every target."""
 
     schema: int = 1
