@@ -361,7 +361,8 @@ class ChannelStats(msgspec.Struct, frozen=True, kw_only=True):
 
     `low`/`high` are the smallest and largest value; `histogram` counts |x| in `bins` equal bins over [0, limit];
     `channel_max`, `channel_mean`, `channel_power` are max |x|, E[x] and E[x²] per channel (last axis for linear,
-    axis 1 for convolution); `rows` is a seeded sample of rows, shape (≤ n, channels), float32.
+    axis 1 for convolution); `rows` is a seeded sample of rows, shape (≤ n, channels), float32; `count` is how many
+    rows were seen, so that `histogram` sums to count · channels.
     """
 
     low: float
