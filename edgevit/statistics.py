@@ -5,6 +5,7 @@ Everything here is NumPy and the standard library, and everything random takes a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING, TypeAlias
@@ -41,20 +42,10 @@ def wilson_interval(successes: float, samples: float, *, level: float = 0.95) ->
     z = normal_quantile((1.0 + level) / 2.0)
     share = successes / samples
     centre = (share + z * z / (2.0 * samples)) / (1.0 + z * z / samples)
-    half = z / (1.0 + z * z / samples) * np.sqrt(share * (1.0 - share) / samples + z * z / (4.0 * samples * samples))
-    low = 0.0 if successes == 0 else max(0.0, float(centre - half))
-    high = 1.0 if successes == samples else min(1.0, float(centre + half))
+    half = z / (1.0 + z * z / samples) * math.sqrt(share * (1.0 - share) / samples + z * z / (4.0 * samples * samples))
+    low = 0.0 if successes == 0 else max(0.0, centre - half)
+    high = 1.0 if successes == samples else min(1.0, centre + half)
     return Interval(low=low, high=high, level=level)
-
-
-def split_rounds(samples: Sequence[float], sizes: Sequence[int]) -> tuple[tuple[float, ...], ...]:
-    """`samples` cut into consecutive rounds of `sizes`; no sizes means one round."""
-    if not sizes:
-        return (tuple(samples),)
-    if sum(sizes) != len(samples):
-        raise InputError(f"expected rounds that add up to {len(samples)} samples, found {sum(sizes)}")
-    ends = np.cumsum(sizes)
-    return tuple(tuple(samples[end - size : end]) for end, size in zip(ends, sizes, strict=True))
 
 
 def median_ratio(
