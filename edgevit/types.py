@@ -89,6 +89,8 @@ class FloatModel(msgspec.Struct, frozen=True, kw_only=True):
     evaluation: str | None = None
     digest: str = ""
     """SHA-256 over architecture and parameters."""
+    notes: tuple[str, ...] = ()
+    """What loading did to the checkpoint (wrappers and prefixes taken off, positions interpolated), for people."""
 
 
 class OnnxModel(Value, frozen=True, kw_only=True):

@@ -105,11 +105,11 @@ def empty_vit(config: ViTConfig) -> VisionTransformer:
         return VisionTransformer(config)
 
 
-def initialize_vit(config: ViTConfig, seed: int = 0) -> VisionTransformer:
+def initialize_vit(config: ViTConfig, seed: int = 0, std: float = INIT_STD) -> VisionTransformer:
     """A new float32 module in evaluation mode, initialized as DeiT's is; the same seed gives the same parameters.
 
-    Weights, class token and position embedding: normal of standard deviation 0.02 (DeiT and timm cut it at ±2, which
-    is a hundred standard deviations and never happens). Norms: 1 and 0. Biases: 0.
+    Weights, class token and position embedding: normal of standard deviation `std` (DeiT and timm take 0.02 and cut at
+    ±2, which is a hundred standard deviations and never happens). Norms: 1 and 0. Biases: 0.
     """
     module = empty_vit(config).to_empty(device="cpu")
     generator = torch.Generator().manual_seed(seed)
@@ -120,5 +120,19 @@ def initialize_vit(config: ViTConfig, seed: int = 0) -> VisionTransformer:
             elif "norm" in name:
                 parameter.fill_(1.0)
             else:
-                parameter.normal_(std=INIT_STD, generator=generator)
+                parameter.normal_(std=std, generator=generator)
     return module.eval()
+
+
+def resize_position_embedding(positions: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
+    """The position embedding of another grid: float32 (1, 1 + h * w, dim) for `source` to the same for `target`.
+
+    Grids are (height, width) in patches. The class token's row is kept; the others are interpolated once as an image
+    of `dim` channels, bicubic with antialiasing, which is what timm does when it loads a checkpoint at another size.
+    """
+    if source == target:
+        return positions
+    token, patches = positions[:, :1], positions[:, 1:]
+    image = patches.reshape(1, *source, -1).permute(0, 3, 1, 2)
+    resized = functional.interpolate(image, size=target, mode="bicubic", antialias=True)
+    return torch.cat((token, resized.permute(0, 2, 3, 1).flatten(1, 2)), dim=1)
