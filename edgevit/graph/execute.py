@@ -1,0 +1,85 @@
+"""Runs a graph through ONNX Runtime for its outputs and any inner tensors: calibration, simulation and layer checks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+from edgevit.errors import missing_package
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from edgevit.types import Arrays
+
+
+class Executor:
+    """An ONNX file opened for reading tensors.
+
+    `exact=True` turns every optimization off: Q/DQ pairs then run as written, in float32, which is the simulation that
+    the engines' int8 kernels are compared with.
+    """
+
+    def __init__(self, path: Path, taps: Sequence[str] = (), *, exact: bool = False, threads: int = 0) -> None:
+        try:
+            import onnxruntime as ort
+        except ModuleNotFoundError as error:
+            raise missing_package("onnxruntime", "export", "running an ONNX graph") from error
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = threads
+        # The arena keeps the largest batch ever seen; calibration must not grow with what it has read.
+        options.enable_cpu_mem_arena = False
+        if exact:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        source = path
+        self._tapped: Path | None = None
+        if taps:
+            source = self._tapped = _with_taps(path, taps)
+        try:
+            self._session: Any = ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+        finally:
+            if self._tapped is not None:
+                self._tapped.unlink(missing_ok=True)
+        self._outputs = [value.name for value in self._session.get_outputs()]
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Every output and tap by name."""
+        values = self._session.run(self._outputs, inputs)
+        return dict(zip(self._outputs, values, strict=True))
+
+    def close(self) -> None:
+        self._session = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _with_taps(path: Path, taps: Sequence[str]) -> Path:
+    """A copy of the graph beside the original with inner tensors as further outputs; weights are not copied.
+
+    The copy keeps its weights as external data in the original's data file where there is one, else inline.
+    """
+    import os
+    import tempfile
+
+    import onnx
+
+    model = onnx.load(str(path), load_external_data=False)
+    present = {output.name for output in model.graph.output}
+    for name in dict.fromkeys(taps):
+        if name not in present:
+            model.graph.output.append(onnx.ValueInfoProto(name=name))
+    handle, name = tempfile.mkstemp(prefix=".tapped-", suffix=".onnx", dir=path.parent)
+    os.close(handle)
+    tapped = path.with_name(name.rpartition("/")[2])
+    onnx.save(model, str(tapped))
+    return tapped
+
+

@@ -1,0 +1,169 @@
+"""A torch.export program as a float32 ONNX file: named parameters, recognizable attention, checked against torch."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgevit.errors import CaptureError, missing_package
+from edgevit.graph import storage
+from edgevit.graph.attention import check_attention
+from edgevit.graph.capture import MAX_BATCH, example_input
+from edgevit.graph.names import restore_names
+from edgevit.graph.passes import tidy
+from edgevit.graph.passes.attention_heads import attention_heads
+from edgevit.graph.passes.gemm_to_matmul import gemm_to_matmul
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import onnx_ir as ir
+    import torch
+
+    from edgevit.types import FloatModel, OnnxModel
+
+OPSET = 23
+"""The first with an Attention operator: below it attention is a dozen nodes that every engine has to find again."""
+TOLERANCE_DB = 80.0
+"""SQNR the float graph must keep against torch; float32 noise of a ViT-L lies above 100 dB."""
+
+
+def lower(program: torch.export.ExportedProgram, model: FloatModel, path: Path) -> OnnxModel:
+    """Writes `path` (and its external data above 1.8 GB); opset 23.
+
+    Raises CaptureError if the graph fails onnx.checker, loses a parameter's name or an attention block.
+    """
+    graph = to_graph(program, model)
+    restore_names(graph, dict(model.module.named_parameters()))
+    gemm_to_matmul(graph)
+    attention_heads(graph)
+    check_attention(graph, model.depth, model.name)
+    tidy(graph)
+    storage.save(graph, path)
+    check_file(path)
+    return storage.describe(graph, path)
+
+
+def to_graph(program: torch.export.ExportedProgram, model: FloatModel) -> ir.Model:
+    """The dynamo exporter's graph, with the signature's names on inputs, outputs and the batch dimension."""
+    import onnx_ir as ir
+    import torch
+
+    try:
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise missing_package("onnxscript", "export", "lowering to ONNX") from error
+    examples = tuple(example_input(spec, 2) for spec in model.signature.inputs)
+    try:
+        with _quiet():
+            exported = torch.onnx.export(
+                program,
+                examples,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[spec.name for spec in model.signature.inputs],
+                output_names=[spec.name for spec in model.signature.outputs],
+                optimize=True,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        first = str(error).strip().splitlines()[0]
+        raise CaptureError(
+            f"expected every operator of {model.name} to have an ONNX form, found: {first}; rewrite that operation"
+        ) from error
+    assert exported is not None
+    graph: ir.Model = exported.model
+    _name_dynamic_dimensions(graph, model)
+    graph.producer_name, graph.producer_version = "edgevit", ""
+    return graph
+
+
+def check_file(path: Path) -> None:
+    """onnx.checker with full shape inference on the file, external data included."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise CaptureError(f"expected {path.name} to be valid ONNX, onnx.checker found: {first}") from error
+
+
+def check_against_torch(model: FloatModel, onnx_model: OnnxModel, max_batch: int = MAX_BATCH) -> dict[int, float]:
+    """SQNR in dB of ONNX Runtime against torch at batch 1, 2, 3 and `max_batch`, on seeded noise.
+
+    Raises CaptureError below `TOLERANCE_DB`: a graph that is right at one batch only has the batch baked in.
+    """
+    import torch
+
+    from edgevit.graph.execute import Executor
+
+    first = onnx_model.signature.inputs[0].shape[0]
+    batches = [first] if isinstance(first, int) else sorted({1, 2, 3, max_batch})
+    closeness: dict[int, float] = {}
+    with Executor(onnx_model.path) as executor:
+        for batch in batches:
+            inputs = tuple(example_input(spec, batch) for spec in model.signature.inputs)
+            with torch.no_grad():
+                expected = _tuple(model.module(*inputs))
+            names = [spec.name for spec in model.signature.inputs]
+            found = executor.run({name: value.numpy() for name, value in zip(names, inputs, strict=True)})
+            for spec, reference in zip(model.signature.outputs, expected, strict=True):
+                closeness[batch] = _sqnr(reference.numpy(), found[spec.name])
+                if closeness[batch] < TOLERANCE_DB:
+                    raise CaptureError(
+                        f"expected {onnx_model.path.name} to give torch's {spec.name} at batch {batch} within "
+                        f"{TOLERANCE_DB:.0f} dB, found {closeness[batch]:.1f} dB; the trace has frozen something that "
+                        "depends on the batch or the input"
+                    )
+    return closeness
+
+
+def _tuple(outputs: Any) -> tuple[Any, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def _sqnr(reference: np.ndarray, found: np.ndarray) -> float:
+    if reference.shape != found.shape:
+        return -np.inf
+    noise = float(np.square(reference.astype(np.float64) - found).sum())
+    return float(10 * np.log10(max(float(np.square(reference.astype(np.float64)).sum()), 1e-300) / max(noise, 1e-300)))
+
+
+def _name_dynamic_dimensions(graph: ir.Model, model: FloatModel) -> None:
+    """torch names a dynamic dimension `s77`; the signature's own name is what people read."""
+    import onnx_ir as ir
+
+    renamed: dict[str, str] = {}
+    for value, spec in zip(graph.graph.inputs, model.signature.inputs, strict=True):
+        assert value.shape is not None
+        for found, wanted in zip(value.shape.dims, spec.shape, strict=True):
+            if isinstance(found, ir.SymbolicDim) and isinstance(wanted, str) and found.value is not None:
+                renamed[found.value] = wanted
+    values = [*graph.graph.inputs, *(output for node in graph.graph.all_nodes() for output in node.outputs)]
+    for value in values:
+        if value.shape is None:
+            continue
+        for index, dim in enumerate(value.shape.dims):
+            if isinstance(dim, ir.SymbolicDim) and dim.value in renamed:
+                value.shape[index] = renamed[dim.value]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter prints progress and warns about torchvision; neither is news to the person at the terminal."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,111 @@
+"""The plan written into a float ONNX graph as Q/DQ pairs: one of the two writers, the other speaks torch.
+
+Q/DQ stands on the inputs and the weights of linear and convolution layers and nowhere else. Never on an output:
+OpenVINO 2026.4 moves a dequantization of the patch embedding past its Concat with the float class token and ruins the
+token, and ONNX Runtime needs no output scale for MatMul.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from edgevit.graph import storage
+from edgevit.graph.layers import Layer, quantizable_layers
+from edgevit.graph.passes import constant, tidy
+from edgevit.quantize.adjust import adjust_weights
+from edgevit.quantize.plan_file import check_plan_fits
+from edgevit.quantize.scales import quantize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    import onnx_ir as ir
+
+    from edgevit.types import LayerPlan, OnnxModel, QuantPlan
+
+
+class WriteOptions(msgspec.Struct, frozen=True, kw_only=True):
+    kinds: frozenset[str] = frozenset({"linear", "conv"})
+    """Kinds of layer the engine executes in int8; the others stay float although the plan has scales for them."""
+    only: frozenset[str] | None = None
+    """Quantize these layers alone (for sensitivity), or all of the plan's."""
+
+
+def write_quantized(model: OnnxModel, plan: QuantPlan, path: Path, options: WriteOptions | None = None) -> OnnxModel:
+    """Writes the Q/DQ form of `model` under `plan` to `path`.
+
+    Raises PlanError if the plan does not fit the model (unknown layers, wrong numbers of channels).
+    """
+    graph = storage.load(model.path)
+    quantize_graph(graph, plan, options or WriteOptions())
+    storage.save(graph, path)
+    return storage.describe(graph, path)
+
+
+def quantize_graph(model: ir.Model, plan: QuantPlan, options: WriteOptions) -> tuple[str, ...]:
+    """Adjusts weights and inserts Q/DQ in place; returns the names of the layers that now run in int8."""
+    layers = {layer.name: layer for layer in quantizable_layers(model)}
+    check_plan_fits(plan, {name: (layer.out_channels, layer.in_channels) for name, layer in layers.items()})
+    adjust_weights(model, plan)
+    written = [
+        entry
+        for entry in plan.layers
+        if entry.kind in options.kinds and (options.only is None or entry.name in options.only)
+    ]
+    pairs: dict[tuple[str, float], ir.Value] = {}
+    nodes = {str(node.name): node for node in model.graph}
+    for entry in written:
+        layer = layers[entry.name]
+        node = nodes[layer.node]
+        _quantize_weight(model, node, layer, entry)
+        source = node.inputs[0]
+        assert source is not None
+        key = (str(source.name), entry.input_scale)
+        if key not in pairs:
+            pairs[key] = _quantize_input(model, source, entry)
+        node.replace_input_with(0, pairs[key])
+    tidy(model)
+    return tuple(entry.name for entry in written)
+
+
+def _quantize_input(model: ir.Model, source: ir.Value, entry: LayerPlan) -> ir.Value:
+    import onnx_ir as ir
+
+    scale = constant(model, f"{entry.name}.input_scale", np.float32(entry.input_scale))
+    zero = constant(model, "edgevit.zero_point", np.int8(0))
+    down = ir.node("QuantizeLinear", [source, scale, zero], name=f"{entry.name}.input_quantize")
+    up = ir.node("DequantizeLinear", [down.outputs[0], scale, zero], name=f"{entry.name}.input_dequantize")
+    down.outputs[0].name, up.outputs[0].name = f"{entry.name}.input_int8", f"{entry.name}.input"
+    up.outputs[0].type, up.outputs[0].shape = source.type, source.shape
+    _insert_after(model, source, [down, up])
+    return up.outputs[0]
+
+
+def _quantize_weight(model: ir.Model, node: ir.Node, layer: Layer, entry: LayerPlan) -> None:
+    import onnx_ir as ir
+
+    value = model.graph.initializers[layer.name]
+    assert value.const_value is not None
+    axis = 1 if layer.kind == "linear" else 0
+    scales = np.asarray(entry.weight_scale, dtype=np.float32)
+    codes = quantize(value.const_value.numpy(), scales, axis, narrow=True)
+    stored = constant(model, f"{layer.name}.int8", codes)
+    scale = constant(model, f"{layer.name}.scale", scales)
+    zero = constant(model, f"{layer.name}.zero_point", np.zeros(scales.shape, np.int8))
+    up = ir.node("DequantizeLinear", [stored, scale, zero], {"axis": axis}, name=f"{layer.name}.dequantize")
+    up.outputs[0].name = f"{layer.name}.dequantized"
+    up.outputs[0].type, up.outputs[0].shape = value.type, value.shape
+    model.graph.insert_before(node, up)
+    node.replace_input_with(1, up.outputs[0])
+
+
+def _insert_after(model: ir.Model, value: ir.Value, nodes: Iterable[ir.Node]) -> None:
+    producer = value.producer()
+    if producer is None:
+        model.graph.insert_before(next(iter(model.graph)), nodes)
+    else:
+        model.graph.insert_after(producer, nodes)
