@@ -88,4 +88,6 @@ class UnavailableError(EdgevitError):
 
 def missing_package(package: str, extra: str, purpose: str) -> UnavailableError:
     """The one way to say that an optional package is absent: names it, its purpose and its extra."""
-    return UnavailableError(f"{purpose} needs the package '{package}', which is not installed here; run: pip install 'edgevit[{extra}]'")
+    return UnavailableError(
+        f"{purpose} needs the package '{package}', which is not installed here; run: pip install 'edgevit[{extra}]'"
+    )
