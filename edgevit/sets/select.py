@@ -1,0 +1,138 @@
+"""Choosing from sets and comparing them: a stratified share, what decodes, labels, coverage, disjointness."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+from edgevit.errors import SetError
+from edgevit.sets.reading import read_all, readable
+from edgevit.sets.sample import Sample, SampleSet
+
+_NAMED = 3  # how many offenders an error names before it only counts them
+
+
+def take(samples: SampleSet, count: int, seed: int) -> SampleSet:
+    """`count` samples, in the set's order; for a labelled set in proportion to its labels.
+
+    Each label gets the whole part of its exact quota, and the largest remainders get one more (Hamilton's method).
+    Which samples of a label, and which of equal remainders, is decided by SHA-256 of seed and name: the choice does
+    not depend on a library's random generator, on the set's order, or on whether other samples come or go.
+    Raises SetError for a count below 1 or above the size of the set.
+    """
+    if not 1 <= count <= len(samples):
+        raise SetError(
+            f"set {samples.name!r}: count: expected 1 to {len(samples)} (the size of the set), found {count}"
+        )
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples.samples:
+        groups.setdefault(sample.label or "", []).append(sample)
+    quotas = _quotas({label: len(group) for label, group in groups.items()}, count, seed)
+    chosen = {
+        sample.name
+        for label, group in groups.items()
+        for sample in sorted(group, key=lambda sample: _rank(seed, sample.name))[: quotas[label]]
+    }
+    kept = tuple(sample for sample in samples.samples if sample.name in chosen)
+    return msgspec.structs.replace(samples, samples=kept)
+
+
+def _quotas(sizes: dict[str, int], count: int, seed: int) -> dict[str, int]:
+    """How many of each label: `count` split in proportion to `sizes`, in whole numbers."""
+    total = sum(sizes.values())
+    quotas = {label: count * size // total for label, size in sizes.items()}
+    by_remainder = sorted(sizes, key=lambda label: (-(count * sizes[label] % total), _rank(seed, label)))
+    for label in by_remainder[: count - sum(quotas.values())]:
+        quotas[label] += 1
+    return quotas
+
+
+def _rank(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{name}".encode()).digest()
+
+
+def skip_corrupt(samples: SampleSet) -> SampleSet:
+    """The set without the images that cannot be decoded; `skipped` names them. Decodes every image once.
+
+    Raises SetError when none can be decoded.
+    """
+    good = readable(samples.samples)
+    if not any(good):
+        raise SetError(
+            f"set {samples.name!r}: none of its {len(samples)} images can be decoded, "
+            f"first {samples.samples[0].name!r}; check that these files are images"
+        )
+    kept = tuple(sample for sample, decodes in zip(samples.samples, good, strict=True) if decodes)
+    left_out = tuple(sample.name for sample, decodes in zip(samples.samples, good, strict=True) if not decodes)
+    return msgspec.structs.replace(samples, samples=kept, skipped=(*samples.skipped, *left_out))
+
+
+def require_labels(samples: SampleSet, purpose: str) -> None:
+    """Raises SetError when the set has no labels; `purpose` says what needs them ("accuracy")."""
+    if not samples.labelled:
+        raise SetError(
+            f"set {samples.name!r}: {purpose} needs labels, and its {len(samples)} images have none; "
+            "put the images into one folder per class, or add labels.csv with the columns filename,label"
+        )
+
+
+def label_indices(samples: SampleSet, model_labels: Sequence[str]) -> tuple[int | None, ...]:
+    """For each sample the index of its label among the model's labels, by name; None for an unlabelled set.
+
+    Raises SetError, naming them, for labels that the model does not have or has more than once.
+    """
+    places: dict[str, list[int]] = {}
+    for place, label in enumerate(model_labels):
+        places.setdefault(label, []).append(place)
+    unknown = [label for label in samples.labels if label not in places]
+    if unknown:
+        raise SetError(
+            f"set {samples.name!r}: the model has no label {_few(unknown)}; expected labels among its "
+            f"{len(model_labels)}: {_few(list(model_labels))}; rename the class folders or the label column"
+        )
+    ambiguous = [label for label in samples.labels if len(places[label]) > 1]
+    if ambiguous:
+        raise SetError(
+            f"set {samples.name!r}: the model has the label {_few(ambiguous)} more than once, so it names no single "
+            "output; make the model's labels unique"
+        )
+    return tuple(None if sample.label is None else places[sample.label][0] for sample in samples.samples)
+
+
+def coverage(samples: SampleSet) -> dict[str, int]:
+    """Samples per label, in the order of `labels`, with 0 for a label that has none; empty for an unlabelled set."""
+    counts = Counter(sample.label for sample in samples.samples)
+    return {label: counts[label] for label in samples.labels}
+
+
+def check_disjoint(calibration: SampleSet, evaluation: SampleSet) -> None:
+    """Raises SetError, with the count and the first pairs, when a calibration image is in the evaluation set too.
+
+    Images are compared by the digest of their decoded pixels, so another file name or format hides nothing. Decodes
+    every image of both sets once. What was only scaled or compressed anew is not found.
+    """
+    evaluated = {digest: sample.name for digest, sample in zip(_digests(evaluation), evaluation.samples, strict=True)}
+    shared = [
+        (sample.name, evaluated[digest])
+        for digest, sample in zip(_digests(calibration), calibration.samples, strict=True)
+        if digest in evaluated
+    ]
+    if shared:
+        pairs = ", ".join(f"{one!r} = {other!r}" for one, other in shared[:_NAMED])
+        raise SetError(
+            f"{len(shared)} of {len(calibration)} images of the calibration set {calibration.name!r} are also in the "
+            f"evaluation set {evaluation.name!r}: {pairs}{', …' if len(shared) > _NAMED else ''}; expected none in "
+            "both, so remove them from one of the two"
+        )
+
+
+def _digests(samples: SampleSet) -> list[str]:
+    return read_all(samples.name, samples.samples, lambda sample: sample.digest)
+
+
+def _few(words: list[str]) -> str:
+    more = f" and {len(words) - _NAMED} more" if len(words) > _NAMED else ""
+    return ", ".join(repr(word) for word in words[:_NAMED]) + more
