@@ -1,0 +1,33 @@
+"""The directory on disk: manifest, checksums, golden inputs, verification. Light enough for a device."""
+
+from edgevit.bundle.golden import GOLDEN, read_golden, write_golden
+from edgevit.bundle.manifest import (
+    MANIFEST,
+    SCHEMA,
+    CalibrationFacts,
+    Manifest,
+    describe_directory,
+    describe_file,
+    read_manifest,
+    write_manifest,
+)
+from edgevit.bundle.opening import Bundle, Check, FileProblem, open_bundle, verify_files
+
+__all__ = [
+    "GOLDEN",
+    "MANIFEST",
+    "SCHEMA",
+    "Bundle",
+    "CalibrationFacts",
+    "Check",
+    "FileProblem",
+    "Manifest",
+    "describe_directory",
+    "describe_file",
+    "open_bundle",
+    "read_golden",
+    "read_manifest",
+    "verify_files",
+    "write_golden",
+    "write_manifest",
+]
