@@ -6,16 +6,12 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from edgevit.measure import protocol
 from edgevit.measure.process import WorkerProcess
 from edgevit.types import ColdStart
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class ColdStartOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,9 +22,7 @@ class ColdStartOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds for one start."""
 
 
-def measure_cold_start(
-    opening: protocol.Opening, options: ColdStartOptions, tick: Callable[[], None] = lambda: None
-) -> ColdStart:
+def measure_cold_start(opening: protocol.Opening, options: ColdStartOptions) -> ColdStart:
     """Milliseconds from before the process is spawned until its first result, medians over `repeats` and raw samples.
 
     What is timed: starting Python, importing edgevit, NumPy and the engine, opening the build, one call on zeros. Each
@@ -42,10 +36,8 @@ def measure_cold_start(
         for repeat in range(options.repeats + 1):
             cache = Path(scratch) / str(repeat)
             cache.mkdir()
-            counted = repeat > 0
             started = _start(opening, cache, options)
-            tick()
-            if counted:
+            if repeat > 0:
                 first.append(started)
                 if any(cache.iterdir()):
                     cached.append(_start(opening, cache, options))
@@ -64,5 +56,5 @@ def _start(opening: protocol.Opening, cache: Path, options: ColdStartOptions) ->
         dimensions=options.dimensions,
     )
     began = time.monotonic_ns()
-    with WorkerProcess(opening.build, options.timeout) as worker:
+    with WorkerProcess(options.timeout) as worker:
         return (worker.ask(command, protocol.ResultAt).monotonic_ns - began) / 1e6

@@ -88,9 +88,10 @@ def describe_machine() -> Machine:
 
 def available_cores() -> int:
     """Logical processors this process may use: the affinity mask, cut by a container's CPU quota (rounded down)."""
-    # sched_getaffinity exists on Linux only; elsewhere a process may use every processor.
-    affinity = len(os.sched_getaffinity(0)) if sys.platform == "linux" else (os.cpu_count() or 1)
-    quota = cgroup_cores(_ROOT) if sys.platform == "linux" else None
+    if sys.platform != "linux":
+        return os.cpu_count() or 1
+    affinity = len(os.sched_getaffinity(0))
+    quota = cgroup_cores(_ROOT)
     return affinity if quota is None else max(1, min(affinity, math.floor(quota)))
 
 

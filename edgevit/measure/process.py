@@ -29,13 +29,12 @@ _STOP_SECONDS = 10.0
 
 
 class WorkerProcess:
-    """One measuring process. `name` is the build, for messages; `timeout` in seconds bounds every answer.
+    """One measuring process; `timeout` in seconds bounds every answer.
 
     Use it as a context manager: leaving stops the process, by force if it does not stop by itself.
     """
 
-    def __init__(self, name: str, timeout: float) -> None:
-        self.name = name
+    def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         self._process = subprocess.Popen(
@@ -68,16 +67,16 @@ class WorkerProcess:
         except queue.Empty:
             self._process.kill()
             raise MeasureError(
-                f"{self.name}: expected an answer {doing} within {self._timeout:g} s, found none, and killed the "
+                f"expected an answer {doing} within {self._timeout:g} s, found none, and killed the "
                 "measuring process; raise the time limit or leave this build out"
             ) from None
         if not answer:
             raise self._death(doing)
         reply = self._decoder.decode(answer)
         if isinstance(reply, protocol.Failure):
-            raise MeasureError(f"{self.name}: {reply.message}")
+            raise MeasureError(reply.message)
         if not isinstance(reply, want):
-            raise MeasureError(f"{self.name}: expected {want.__name__} {doing}, found {type(reply).__name__}")
+            raise MeasureError(f"expected {want.__name__} {doing}, found {type(reply).__name__}")
         return reply
 
     def kill(self) -> None:
@@ -120,7 +119,7 @@ class WorkerProcess:
         self._stderr.seek(0)
         text = " ".join(self._stderr.read().decode("utf-8", errors="replace").split())
         said = f"; its standard error ends: {text[-_STDERR_TAIL:]}" if text else ""
-        return MeasureError(f"{self.name}: the measuring process {describe_exit(status)} {doing}{said}")
+        return MeasureError(f"the measuring process {describe_exit(status)} {doing}{said}")
 
     def _read_lines(self) -> None:
         assert self._process.stdout is not None

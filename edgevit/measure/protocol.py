@@ -51,10 +51,10 @@ class Prepare(Message, frozen=True, kw_only=True):
 
 
 class Warm(Message, frozen=True, kw_only=True):
-    """Run for at least `seconds` and `min_calls`, without keeping times."""
+    """Run for at least `seconds` without keeping times, from `streams` threads."""
 
     seconds: float
-    min_calls: int = 1
+    streams: int = 1
 
 
 class Measure(Message, frozen=True, kw_only=True):

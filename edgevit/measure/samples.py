@@ -36,11 +36,11 @@ def latency_of(rounds: Sequence[Sequence[int]], keep: int = SAMPLES_KEPT) -> Lat
 
 
 def thin(rounds: Sequence[Sequence[int]], keep: int) -> list[Sequence[int]]:
-    """At most `keep` samples over all rounds (never fewer than one per round), evenly spaced within each round."""
+    """`keep` samples over all rounds, plus one for each round that would get none; evenly spaced within each."""
     total = sum(len(samples) for samples in rounds)
     if total <= keep:
         return list(rounds)
-    thinned = []
+    thinned: list[Sequence[int]] = []
     for samples in rounds:
         size = max(1, len(samples) * keep // total)
         # The middle of each of `size` equal stretches, so that neither end of a round is favoured.

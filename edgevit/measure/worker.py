@@ -58,17 +58,17 @@ def time_calls(run: Run, inputs: Arrays, command: protocol.Measure, clock: Clock
 def run_concurrently(run: Run, inputs: Arrays, command: protocol.Throughput) -> protocol.Rate:
     """Calls finished by `streams` threads that start together and stop taking new calls after `seconds`.
 
-    The first exception of any thread is raised here.
+    Every thread finishes at least one call. The first exception of any thread is raised here.
     """
     counts = [0] * command.streams
     errors: list[Exception] = []
     start = threading.Barrier(command.streams + 1)
-    deadline = [0]
 
     def stream(index: int) -> None:
         start.wait()
+        deadline = time.perf_counter_ns() + round(command.seconds * 1e9)
         try:
-            while time.perf_counter_ns() < deadline[0] and not errors:
+            while counts[index] == 0 or (time.perf_counter_ns() < deadline and not errors):
                 run(inputs)
                 counts[index] += 1
         except Exception as error:  # Whatever an engine raises belongs to the caller, not to a thread's traceback.
@@ -78,7 +78,6 @@ def run_concurrently(run: Run, inputs: Arrays, command: protocol.Throughput) -> 
     for thread in threads:
         thread.start()
     began = time.perf_counter_ns()
-    deadline[0] = began + round(command.seconds * 1e9)
     start.wait()
     for thread in threads:
         thread.join()
@@ -107,8 +106,7 @@ class Worker:
                 self._inputs = random_inputs(signature, command.batch_size, command.seed, command.dimensions)
                 return protocol.Done()
             case protocol.Warm():
-                budget = protocol.Measure(seconds=command.seconds, min_calls=command.min_calls)
-                time_calls(self._opened().run, self._prepared(), budget)
+                self._warm(command)
                 return protocol.Done()
             case protocol.Measure():
                 return protocol.Timings(ns=tuple(time_calls(self._opened().run, self._prepared(), command)))
@@ -129,6 +127,14 @@ class Worker:
         session, self._session, self._inputs = self._session, None, None
         if session is not None:
             session.close()
+
+    def _warm(self, command: protocol.Warm) -> None:
+        run, inputs = self._opened().run, self._prepared()
+        if command.streams == 1:
+            # From this thread, as the timed calls are: an engine may keep its threads per calling thread.
+            time_calls(run, inputs, protocol.Measure(seconds=command.seconds))
+        else:
+            run_concurrently(run, inputs, protocol.Throughput(seconds=command.seconds, streams=command.streams))
 
     def _first_result(self, command: protocol.FirstResult) -> protocol.ResultAt:
         from edgevit.measure.inputs import zero_inputs

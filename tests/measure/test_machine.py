@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edgevit.measure.machine import (
+    available_cores,
+    cgroup_cores,
+    cgroup_memory,
+    describe_machine,
+    parse_cpuinfo,
+    parse_sysctl,
+)
+from edgevit.measure.memory import peak_memory, total_memory
+from edgevit.types import Machine
+
+X86 = """processor\t: 0
+model name\t: Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz
+flags\t\t: fpu sse2 fma avx2 f16c avx512f avx512_bf16 avx512_vnni amx_int8 amx_bf16 avx_vnni
+
+processor\t: 1
+model name\t: Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz
+flags\t\t: fpu sse2 fma avx2 f16c
+"""
+ARM = "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd asimddp sve i8mm bf16\nCPU implementer\t: 0x41\n"
+MACOS_ARM = "hw.memsize: 17179869184\nmachdep.cpu.brand_string: Apple M2\nhw.optional.arm.FEAT_DotProd: 1\n"
+MACOS_ARM += "hw.optional.arm.FEAT_BF16: 1\nhw.optional.arm.FEAT_I8MM: 0\nhw.optional.neon: 1\n"
+MACOS_INTEL = "machdep.cpu.brand_string: Intel(R) Core(TM) i7\nmachdep.cpu.features: FPU FMA F16C SSE4.2\n"
+MACOS_INTEL += "machdep.cpu.leaf7_features: BMI1 AVX2 AVX512F AVX512VNNI\n"
+
+
+def test_cpuinfo_of_x86_gives_the_name_and_the_flags_that_matter() -> None:
+    name, flags = parse_cpuinfo(X86)
+    assert name == "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz"
+    assert flags == (
+        "avx2",
+        "fma",
+        "f16c",
+        "avx512f",
+        "avx512_vnni",
+        "avx_vnni",
+        "avx512_bf16",
+        "amx_int8",
+        "amx_bf16",
+    )
+
+
+def test_cpuinfo_of_arm_has_features_and_no_name() -> None:
+    assert parse_cpuinfo(ARM) == ("", ("asimd", "asimddp", "i8mm", "bf16", "sve"))
+
+
+def test_sysctl_of_both_kinds_of_mac() -> None:
+    assert parse_sysctl(MACOS_ARM) == ("Apple M2", ("asimd", "asimddp", "bf16"))
+    assert parse_sysctl(MACOS_INTEL) == ("Intel(R) Core(TM) i7", ("avx2", "fma", "f16c", "avx512f", "avx512_vnni"))
+
+
+def _write(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def test_cgroup_v2_takes_the_tightest_limit_on_the_way_up(tmp_path: Path) -> None:
+    root = _write(
+        tmp_path,
+        {
+            "proc/self/cgroup": "0::/outer/inner\n",
+            "sys/fs/cgroup/outer/inner/cpu.max": "max 100000\n",
+            "sys/fs/cgroup/outer/cpu.max": "150000 100000\n",
+            "sys/fs/cgroup/cpu.max": "400000 100000\n",
+            "sys/fs/cgroup/outer/memory.max": "max\n",
+            "sys/fs/cgroup/outer/inner/memory.max": "1048576\n",
+        },
+    )
+    assert cgroup_cores(root) == 1.5
+    assert cgroup_memory(root) == 1048576
+
+
+def test_cgroup_v1_and_no_limits(tmp_path: Path) -> None:
+    root = _write(
+        tmp_path / "limited",
+        {
+            "proc/self/cgroup": "5:memory:/job\n3:cpu,cpuacct:/job\n",
+            "sys/fs/cgroup/cpu,cpuacct/job/cpu.cfs_quota_us": "200000\n",
+            "sys/fs/cgroup/cpu,cpuacct/job/cpu.cfs_period_us": "100000\n",
+            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "-1\n",
+            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
+            "sys/fs/cgroup/memory/job/memory.limit_in_bytes": "4096\n",
+        },
+    )
+    assert cgroup_cores(root) == 2.0
+    assert cgroup_memory(root) == 4096
+    free = _write(tmp_path / "free", {"proc/self/cgroup": "0::/\n"})
+    assert cgroup_cores(free) is None
+    assert cgroup_memory(free) is None
+
+
+def test_this_machine_is_described_and_survives_a_file() -> None:
+    machine = describe_machine()
+    assert machine.cpu
+    assert machine.memory_bytes > 2**28
+    assert machine.cores == available_cores() >= 1
+    assert machine.python == ".".join(map(str, sys.version_info[:3]))
+    assert machine.packages["numpy"]
+    assert msgspec.json.decode(msgspec.json.encode(machine), type=Machine) == machine
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="affinity can be set on Linux only")
+def test_cores_respect_affinity() -> None:
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        assert available_cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads a Linux status file")
+def test_peak_memory_is_the_high_water_mark_in_bytes(tmp_path: Path) -> None:
+    status = tmp_path / "status"
+    status.write_text("Name:\tpython\nVmPeak:\t 999 kB\nVmHWM:\t     120 kB\nVmRSS:\t 80 kB\n")
+    assert peak_memory(status) == 120 * 1024
+
+
+def test_peak_memory_of_this_process_is_plausible() -> None:
+    total = total_memory()
+    assert total is not None
+    assert 2**20 < peak_memory() < total
