@@ -25,7 +25,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union
 
 import numpy as np
 
-from edgevit.errors import PreprocessError, missing_package
+from edgevit.errors import PreprocessError, UnavailableError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,7 +92,7 @@ def load_image(source: Source, *, max_pixels: int = MAX_PIXELS) -> PillowImage.I
     try:
         from PIL import Image
     except ModuleNotFoundError as error:
-        raise missing_package("Pillow", "images", "reading an image") from error
+        raise UnavailableError("reading an image needs Pillow, which is not here; run: pip install pillow") from error
 
     name = _name_of(source)
     if isinstance(source, (str, Path, bytes)):
@@ -123,10 +123,10 @@ def image_tensor(image: Source, spec: ImagePreprocess) -> FloatArray:
     Raises PreprocessError where `load_image` does, where the specification is wrong, and where an extreme aspect
     ratio would make the resized image larger than MAX_PIXELS.
     """
-    from PIL import Image
-
     check_preprocess(spec)
     loaded = load_image(image)
+    from PIL import Image  # after load_image, which says what to install where Pillow is missing
+
     converted = loaded if loaded.mode == spec.mode else loaded.convert(spec.mode)
     place = geometry(loaded.height, loaded.width, spec)
     # Pillow resizes rows first, so its intermediate image is as high as the source and as wide as the result.
