@@ -87,7 +87,7 @@ def _tango_lower(lost: float, gained: float, samples: float, z: float) -> float:
         return excess > z * math.sqrt(max(0.0, variance))
 
     below, above = -1.0, (gained - lost) / samples
-    for _ in range(80):
+    for _ in range(60):
         middle = (below + above) / 2.0
         below, above = (middle, above) if rejected(middle) else (below, middle)
     return below
@@ -111,9 +111,11 @@ def non_inferiority(lost: int, gained: int, samples: int, margin: Margin | None 
 
     - passed: low > -m. A build that truly loses m or more passes with probability about alpha at most.
     - failed: high < -m, the loss is beyond the margin even at its most favourable; or d < -m and the exact two-sided
-      McNemar test has p < alpha, the best estimate is out of budget and the loss itself is no accident. The second
-      half is deliberately stricter than a test of "worse than m": between the two, a proven loss would be shipped only
-      because it is not yet proven to be larger than m, and the burden of proof is the build's.
+      McNemar test has p < alpha: the best estimate is out of budget and the loss itself is no accident. The second
+      half is deliberately stricter than a test of "worse than m". Without it a proven loss whose best estimate is out
+      of budget would not fail, only because it is not yet proven to exceed m; the burden of proof is the build's.
+      Its price, with 2,000 samples of which 1 % are discordant: a build as good as the reference fails in 1 % of
+      sets, one that truly loses 0.3 points in 15 %.
     - inconclusive otherwise, with the number of samples at which the same rates of lost and gained would decide.
 
     d < -m is never passed (low <= d), however few the samples. With nothing lost and nothing gained, the default

@@ -1,0 +1,249 @@
+"""One rung: a build's outputs against the float reference's, batch by batch, in memory that does not grow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from edgevit.errors import InputError, SetError
+from edgevit.parity import verdict
+from edgevit.parity.metrics import ClosenessSums, SampleCloseness, finite_rows, sample_closeness
+from edgevit.parity.statistics import Decision, agreement_with_reference, non_inferiority
+from edgevit.parity.tasks import Labels, Tally, TaskMetric, tally, task_metric
+from edgevit.parity.verdict import Budget, Judgement
+from edgevit.types import Closeness, Flips, Rung, Task, TaskComparison, Value, WorstSample
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+WORST_SCORE = 1e9
+"""Stands for an infinite divergence, which JSON cannot hold: the score of a sample whose output is not finite."""
+
+
+class ComparisonOptions(Value, frozen=True, kw_only=True):
+    """What is compared and against which budget."""
+
+    task: Task = "image-classification"
+    trained: bool = True
+    """False: labels are ignored and no accuracy is computed, printed or stored."""
+    budget: Budget = Budget()
+    classes: tuple[str, ...] = ()
+    """Names by class index, for the worst samples."""
+    worst: int = 8
+    """How many of the worst samples are kept."""
+    output: str = ""
+    """The model output that is compared; empty for the reference's first."""
+
+
+class Outputs(msgspec.Struct, frozen=True, kw_only=True):
+    """One batch of one side: `values` of shape (batch, ...), class scores (batch, classes) for classification."""
+
+    names: Sequence[str]
+    values: NDArray[Any]
+    labels: Labels | None = None
+    """Class index per sample; only the reference's side is read. All batches have labels or none has."""
+
+
+class Ranked(Value, frozen=True, kw_only=True):
+    """A candidate for the worst samples: not finite before flipped before the rest, then by score."""
+
+    severity: int
+    sample: WorstSample
+
+
+class Comparison(Value, frozen=True, kw_only=True):
+    """Everything known of one rung after some batches; `extended` gives the next value."""
+
+    labelled: bool | None = None
+    """None before the first batch."""
+    counts: Tally = Tally()
+    closeness: ClosenessSums = ClosenessSums()
+    not_finite: int = 0
+    first_not_finite: str = ""
+    worst: tuple[Ranked, ...] = ()
+
+
+def compare(
+    reference: Iterable[Outputs],
+    build: Iterable[Outputs],
+    options: ComparisonOptions | None = None,
+    *,
+    name: str,
+    target: str = "",
+    precision: str = "",
+) -> Rung:
+    """The rung of a build: both sides give the same samples in the same batches, and are read once, in step.
+
+    Raises InputError where the sides differ in names or shapes or the reference is not finite, SetError for labels
+    that do not fit the model, are missing from some batches only, or no sample at all.
+    """
+    options = options or ComparisonOptions()
+    state = Comparison()
+    for expected, found in zip_longest(reference, build):
+        if expected is None or found is None or list(expected.names) != list(found.names):
+            where = f"after {state.counts.samples} samples"
+            raise InputError(
+                f"expected the same samples in the same order from reference and '{name}', found others {where}"
+            )
+        check_reference(expected)
+        state = extended(state, expected, found.values, options)
+    return rung(state, options, name=name, target=target, precision=precision)
+
+
+def check_reference(reference: Outputs) -> None:
+    """InputError unless the reference has one finite output per name; it is the truth, so nothing can excuse it."""
+    values = reference.values
+    if values.ndim < 2 or values.shape[0] != len(reference.names):
+        raise InputError(f"expected reference outputs of shape ({len(reference.names)}, ...), found {values.shape}")
+    finite = finite_rows(values.reshape(values.shape[0], -1))
+    if not finite.all():
+        name = reference.names[int(np.argmin(finite))]
+        raise InputError(
+            f"expected finite outputs of the float reference, found NaN or infinity for {name}; check the checkpoint"
+        )
+
+
+def extended(state: Comparison, reference: Outputs, build: NDArray[Any], options: ComparisonOptions) -> Comparison:
+    """`state` and one more batch; raises InputError where the build's output has another shape than the reference's."""
+    metric = task_metric(options.task, options.classes)
+    closeness = sample_closeness(reference.values, build, scores=metric is not None)
+    labels = reference.labels if options.trained and metric is not None else None
+    if state.labelled is not None and state.labelled != (labels is not None):
+        raise SetError("expected labels for all samples or for none, found batches with and without labels")
+    not_finite = [name for name, finite in zip(reference.names, closeness.finite, strict=True) if not finite]
+    answers = _answers(metric, reference, build, labels, closeness)
+    return Comparison(
+        labelled=labels is not None,
+        counts=state.counts + _counted(answers, closeness),
+        closeness=state.closeness.plus(closeness),
+        not_finite=state.not_finite + len(not_finite),
+        first_not_finite=state.first_not_finite or next(iter(not_finite), ""),
+        worst=_worst(state.worst + _ranked(answers, reference.names, closeness, options.worst), options.worst),
+    )
+
+
+class _Answers(msgspec.Struct, frozen=True):
+    metric: TaskMetric
+    reference: NDArray[Any]
+    build: NDArray[Any]
+    truths: NDArray[Any] | None
+
+
+def _answers(
+    metric: TaskMetric | None,
+    reference: Outputs,
+    build: NDArray[Any],
+    labels: Labels | None,
+    closeness: SampleCloseness,
+) -> _Answers | None:
+    if metric is None:
+        return None
+    filled = np.where(closeness.finite[:, None], build, 0)
+    truths = None if labels is None else metric.truths(labels, reference.values)
+    return _Answers(metric, metric.answers(reference.values), metric.answers(filled), truths)
+
+
+def _counted(answers: _Answers | None, closeness: SampleCloseness) -> Tally:
+    if answers is None:
+        return Tally(samples=len(closeness.finite))
+    return tally(answers.reference, answers.build, answers.truths, closeness.finite)
+
+
+def _ranked(
+    answers: _Answers | None, names: Sequence[str], closeness: SampleCloseness, keep: int
+) -> tuple[Ranked, ...]:
+    """The worst `keep` samples of one batch; only their texts are made."""
+    finite = closeness.finite
+    scores = np.where(finite, 1.0 - closeness.cosine if closeness.kl is None else closeness.kl, WORST_SCORE)
+    flipped = np.zeros(len(finite), dtype=bool) if answers is None else answers.reference != answers.build
+    severity = np.where(finite, flipped.astype(int), 2)
+    order = np.lexsort((-scores, -severity))[:keep]
+
+    def sample(row: int) -> WorstSample:
+        build, reference, truth = "not finite" if not finite[row] else "", "", ""
+        if answers is not None:
+            reference = answers.metric.describe(answers.reference[row])
+            build = build or answers.metric.describe(answers.build[row])
+            truth = "" if answers.truths is None else answers.metric.describe(answers.truths[row])
+        score = min(float(scores[row]), WORST_SCORE)
+        return WorstSample(name=names[row], score=score, reference=reference, build=build, truth=truth)
+
+    return tuple(Ranked(severity=int(severity[row]), sample=sample(int(row))) for row in order)
+
+
+def _worst(candidates: tuple[Ranked, ...], keep: int) -> tuple[Ranked, ...]:
+    """Sorting is stable: among equals the sample that came first stays first."""
+    return tuple(sorted(candidates, key=lambda ranked: (-ranked.severity, -ranked.sample.score))[:keep])
+
+
+def rung(state: Comparison, options: ComparisonOptions, *, name: str, target: str = "", precision: str = "") -> Rung:
+    """The finished rung; SetError when no sample was compared."""
+    counts, closeness, metric = state.counts, state.closeness.result(), task_metric(options.task)
+    if counts.samples == 0:
+        raise SetError(f"expected at least one evaluation sample to compare '{name}' with the reference, found none")
+    decision = _decision(state, options)
+    labelled = metric is not None and decision is not None and bool(state.labelled)
+    judged = _judged(state, decision, closeness, options, precision)
+    return Rung(
+        name=name,
+        target=target,
+        precision=precision,
+        samples=counts.samples,
+        labelled=labelled,
+        task=_task_comparison(metric.name, counts, decision) if labelled and metric and decision else None,
+        agreement=100.0 * counts.agreed / counts.samples if metric else None,
+        flips=_flips(counts, decision) if labelled and decision else None,
+        closeness=closeness,
+        worst=tuple(ranked.sample for ranked in state.worst),
+        verdict=judged.verdict,
+        reason=judged.reason,
+        samples_needed=judged.samples_needed,
+    )
+
+
+def _decision(state: Comparison, options: ComparisonOptions) -> Decision | None:
+    """The paired test on answers; None where the answers mean nothing or there are none."""
+    counts, margin = state.counts, options.budget.margin
+    if not options.trained or options.task != "image-classification":
+        return None
+    if state.labelled:
+        return non_inferiority(counts.lost, counts.gained, counts.samples, margin)
+    return agreement_with_reference(counts.samples - counts.agreed, counts.samples, margin)
+
+
+def _judged(
+    state: Comparison,
+    decision: Decision | None,
+    closeness: Closeness | None,
+    options: ComparisonOptions,
+    precision: str,
+) -> Judgement:
+    """What the verdict rests on; `verdict` gives the reasons for this order."""
+    budget, counts = options.budget, state.counts
+    if closeness is None or state.not_finite:
+        return verdict.not_finite(state.not_finite, counts.samples, state.first_not_finite)
+    if not options.trained:
+        floor = verdict.sqnr_floor(precision) if budget.sqnr_db is None else budget.sqnr_db
+        return verdict.untrained(closeness, floor)
+    if decision is None:
+        return verdict.features(closeness, budget)
+    judge = verdict.labelled if state.labelled else verdict.unlabelled
+    return judge(decision, counts, budget.margin)
+
+
+def _task_comparison(metric: str, counts: Tally, decision: Decision) -> TaskComparison:
+    return TaskComparison(
+        metric=metric,
+        reference=100.0 * counts.reference_right / counts.samples,
+        build=100.0 * counts.build_right / counts.samples,
+        difference=decision.difference,
+        interval=decision.interval,
+    )
+
+
+def _flips(counts: Tally, decision: Decision) -> Flips:
+    return Flips(lost=counts.lost, gained=counts.gained, changed=counts.changed, mcnemar_p=decision.p)
