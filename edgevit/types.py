@@ -387,6 +387,8 @@ class CalibrationStats(msgspec.Struct, frozen=True, kw_only=True):
     samples: int
     seed: int
     inputs: dict[str, ChannelStats]
+    outputs: dict[str, tuple[float, float]] = {}
+    """Smallest and largest value of each layer's output, for the engines that need an output scale."""
     digest: str = ""
 
 
@@ -429,5 +431,7 @@ class QuantPlan(Value, frozen=True, kw_only=True):
     statistics_digest: str = ""
     samples: int = 0
     seed: int = 0
+    safe_without_vnni: bool = False
+    """Weight codes kept so small in pairs that no int16 accumulator overflows on x86-64 processors without VNNI."""
     layers: tuple[LayerPlan, ...]
     skipped: tuple[SkippedLayer, ...] = ()

@@ -18,6 +18,7 @@ from edgevit.graph.names import restore_names
 from edgevit.graph.passes import tidy
 from edgevit.graph.passes.attention_heads import attention_heads
 from edgevit.graph.passes.gemm_to_matmul import gemm_to_matmul
+from edgevit.graph.passes.name_nodes import name_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +45,7 @@ def lower(program: torch.export.ExportedProgram, model: FloatModel, path: Path) 
     gemm_to_matmul(graph)
     attention_heads(graph)
     check_attention(graph, model.depth, model.name)
+    name_nodes(graph)
     tidy(graph)
     storage.save(graph, path)
     check_file(path)

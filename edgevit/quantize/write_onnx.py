@@ -16,7 +16,7 @@ from edgevit.graph import storage
 from edgevit.graph.layers import Layer, quantizable_layers
 from edgevit.graph.passes import constant, tidy
 from edgevit.quantize.adjust import adjust_weights
-from edgevit.quantize.plan_file import check_plan_fits
+from edgevit.quantize.plan_check import check_plan_fits
 from edgevit.quantize.scales import quantize
 
 if TYPE_CHECKING:

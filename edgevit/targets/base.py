@@ -6,10 +6,19 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from edgevit.errors import InputError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from edgevit.types import Arrays, Build, Engine, Execution, FloatModel, OnnxModel, Precision, QuantPlan, Signature
+
+
+class ClosedSession(InputError):
+    """`run` after `close`."""
+
+    def __init__(self, build: str) -> None:
+        super().__init__(f"expected an open model, found {build} already closed; call edgevit.load again")
 
 
 class Availability(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,218 @@
+"""ONNX Runtime on the CPU: an optimized model in float32, and int8 from Q/DQ.
+
+Facts this file answers to: asking for a provider that the wheel lacks silently gives the CPU, so the provider is read
+back; int8 convolution needs an output scale, which this scheme never writes, so convolutions stay float here; its
+fused attention is the fastest form of attention it has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgevit.errors import BuildError, BundleError, InputError, UnavailableError, missing_package
+from edgevit.targets.base import Availability, ClosedSession, OpenOptions
+from edgevit.targets.processor import best_instruction_set, instruction_sets
+from edgevit.types import Engine, ExecutedLayer, Execution
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from edgevit.targets.base import BuildSource
+    from edgevit.types import Arrays, Build, Precision, Signature
+
+name = "onnxruntime"
+precisions: tuple[Precision, ...] = ("float32", "int8")
+
+MODEL = "model.onnx"
+PROVIDER = "CPUExecutionProvider"
+OPSET = 21
+"""ONNX Runtime's fusions know the operators of opset 21; nothing in a lowered graph needs a later one but Attention,
+which this target replaces."""
+INT8_OPERATORS = ("MatMulIntegerToFloat", "QLinearMatMul", "MatMulInteger", "DynamicQuantizeMatMul", "QGemm", "QLinearConv")
+FLOAT_OPERATORS = ("MatMul", "FusedMatMul", "Gemm", "FusedGemm", "Conv", "FusedConv")
+
+
+def availability() -> Availability:
+    for package in ("onnxruntime", "onnxruntime-gpu"):
+        with contextlib.suppress(PackageNotFoundError):
+            found = version(package)
+            try:
+                version("onnx-ir")
+            except PackageNotFoundError:
+                return Availability(build=False, run=True, version=found, build_fix="pip install 'edgevit[export]'")
+            return Availability(build=True, run=True, version=found)
+    fix = "pip install 'edgevit[onnxruntime]'"
+    return Availability(build=False, run=False, build_fix=fix, run_fix=fix)
+
+
+def build(source: BuildSource, precision: Precision, options: dict[str, str], out: Path) -> dict[str, str]:
+    """Writes model.onnx, optimized offline by the rules that do not depend on this processor.
+
+    Option `optimize` = yes | no: `no` keeps the Q/DQ or float graph as written.
+    """
+    if set(options) - {"optimize"} or options.get("optimize", "yes") not in ("yes", "no"):
+        raise InputError(f"expected options of onnxruntime (optimize=yes|no), found {options}")
+    prepared = out / "prepared.onnx"
+    opset = _prepare(source, precision, prepared)
+    if options.get("optimize", "yes") == "no":
+        prepared.rename(out / MODEL)
+    else:
+        _optimize(prepared, out / MODEL)
+        for part in out.glob("prepared.onnx*"):
+            part.unlink()
+    return {"optimize": options.get("optimize", "yes"), "opset": str(opset)}
+
+
+def open(directory: Path, build: Build, options: OpenOptions) -> OnnxRuntimeSession:  # noqa: A001 - the protocol's verb
+    """Opens a build of this target."""
+    return OnnxRuntimeSession(directory, build, options)
+
+
+class OnnxRuntimeSession:
+    """An InferenceSession; its `run` serves several callers at the same time by itself."""
+
+    def __init__(self, directory: Path, build: Build, options: OpenOptions) -> None:
+        self.signature: Signature = build.signature
+        self._build = build
+        self._path = directory / MODEL
+        self._session: Any = _session(self._path, _session_options(options))
+        providers = self._session.get_providers()
+        if providers[0] != PROVIDER:
+            raise UnavailableError(f"expected ONNX Runtime to use {PROVIDER}, found {providers}; install onnxruntime")
+        self.engine = Engine(name=name, version=availability().version, device="CPU")
+        self._outputs = [spec.name for spec in build.signature.outputs]
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Thread-safe."""
+        session = self._session
+        if session is None:
+            raise ClosedSession(self._build.name)
+        return dict(zip(self._outputs, session.run(self._outputs, inputs), strict=True))
+
+    def execution(self) -> Execution:
+        """What one profiled run on zeros shows: the operator that every linear layer and convolution became."""
+        operators = _profiled_operators(self._path, self.signature)
+        layers = tuple(_layers(operators, int8=self._build.precision == "int8"))
+        wanted = [layer for layer in layers if layer.requested == "int8"]
+        done = [layer for layer in wanted if layer.executed == "int8"]
+        return Execution(
+            precision="int8" if len(done) > len(layers) / 2 else "float32",
+            provider=PROVIDER,
+            instruction_set=best_instruction_set(instruction_sets()),
+            quantized_requested=len(wanted),
+            quantized_executed=len(done),
+            layers=layers,
+            warnings=tuple(
+                f"{layer.name} was asked for in int8 and runs in {layer.executed}" for layer in wanted if layer not in done
+            ),
+        )
+
+    def close(self) -> None:
+        self._session = None
+
+
+def _prepare(source: BuildSource, precision: Precision, path: Path) -> int:
+    """The graph with what ONNX Runtime executes: fused attention, and Q/DQ on linear layers only. Returns the opset."""
+    from edgevit.graph import storage
+    from edgevit.graph.passes.attention_for_onnxruntime import attention_for_onnxruntime
+
+    graph = storage.load(source.onnx.path)
+    if precision == "int8":
+        from edgevit.quantize.write_onnx import WriteOptions, quantize_graph
+
+        if source.plan is None:
+            raise BuildError("expected a plan for onnxruntime:int8, found none; calibrate first")
+        quantize_graph(graph, source.plan, WriteOptions(kinds=frozenset({"linear"})))
+    attention_for_onnxruntime(graph)
+    if not any(node.op_type == "Attention" and node.domain == "" for node in graph.graph):
+        graph.opset_imports[""] = OPSET
+    storage.save(graph, path)
+    return graph.opset_imports[""]
+
+
+def _optimize(path: Path, destination: Path) -> None:
+    ort = _onnxruntime()
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    # Extended, not all: the layout rules above it are for this processor only.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(destination)
+    if path.with_name(f"{path.name}.data").exists():
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{MODEL}.data")
+        options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+    try:
+        ort.InferenceSession(str(path), options, providers=[PROVIDER])
+    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+        raise BuildError(f"ONNX Runtime refused {path.name}: {str(error).splitlines()[0]}") from error
+
+
+def _session_options(options: OpenOptions) -> Any:
+    ort = _onnxruntime()
+    session_options = ort.SessionOptions()
+    session_options.log_severity_level = 3
+    if options.threads is not None:
+        session_options.intra_op_num_threads = max(1, options.threads // options.streams)
+    elif options.streams > 1:
+        session_options.intra_op_num_threads = 1
+    return session_options
+
+
+def _session(path: Path, options: Any) -> Any:
+    ort = _onnxruntime()
+    try:
+        return ort.InferenceSession(str(path), options, providers=[PROVIDER])
+    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+        raise BundleError(
+            f"expected {path} to open in ONNX Runtime {ort.__version__}, found: {str(error).splitlines()[0]}; "
+            "the build is damaged or made by a newer version, export it again"
+        ) from error
+
+
+def _profiled_operators(path: Path, signature: Signature) -> dict[str, str]:
+    """Node name to operator, as the profiler saw them in one run on zeros at batch 1."""
+    import tempfile
+
+    import numpy as np
+
+    with tempfile.TemporaryDirectory() as folder:
+        options = _session_options(OpenOptions())
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = _session(path, options)
+        shapes = {spec.name: [dim if isinstance(dim, int) else 1 for dim in spec.shape] for spec in signature.inputs}
+        session.run(None, {spec.name: np.zeros(shapes[spec.name], spec.dtype) for spec in signature.inputs})
+        events = json.loads(Path(session.end_profiling()).read_text())
+    return {
+        event["name"].removesuffix("_kernel_time"): event["args"]["op_name"]
+        for event in events
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
+    }
+
+
+def _layers(operators: dict[str, str], *, int8: bool) -> Iterable[ExecutedLayer]:
+    for node, operator in operators.items():
+        if operator in INT8_OPERATORS:
+            yield ExecutedLayer(name=_layer_name(node), requested="int8", executed="int8", kernel=operator)
+        elif operator in FLOAT_OPERATORS:
+            # In an int8 build a float layer fed by a dequantized weight was asked for in int8.
+            asked = "int8" if int8 and f"{_layer_name(node)}.weight.dequantize" in operators else "float32"
+            yield ExecutedLayer(name=_layer_name(node), requested=asked, executed="float32", kernel=operator)
+
+
+def _layer_name(node: str) -> str:
+    """Fusions append to the node's name: `blocks.0.attn.qkv/MatMulAddFusion`, `…_quant`, `…_nchwc`."""
+    return node.partition("/")[0].removesuffix("_quant").removesuffix("_nchwc")
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise missing_package("onnxruntime", "onnxruntime", "the target onnxruntime") from error
+    return onnxruntime
+
+

@@ -1,0 +1,249 @@
+"""OpenVINO on the CPU: IR in float32, float16-compressed, bfloat16 execution and int8 from Q/DQ.
+
+Facts this file answers to: the CPU plugin runs float32 models in bfloat16 by itself where the processor can, so the
+precision is always stated; a request serves one caller at a time, so a session keeps a pool of them.
+"""
+
+from __future__ import annotations
+
+import queue
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+
+from edgevit.errors import BuildError, BundleError, InputError, UnavailableError, missing_package
+from edgevit.targets.base import Availability, ClosedSession, OpenOptions
+from edgevit.targets.processor import best_instruction_set, instruction_sets
+from edgevit.types import Engine, ExecutedLayer, Execution
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgevit.targets.base import BuildSource
+    from edgevit.types import Arrays, Build, Precision
+
+name = "openvino"
+precisions: tuple[Precision, ...] = ("float32", "float16", "bfloat16", "int8")
+
+IR = "model.xml"
+BLOB = "model.blob"
+HINTS = {"float32": "f32", "float16": "f32", "bfloat16": "bf16", "int8": "f32"}
+"""What float layers execute in. A float16 IR is float32 arithmetic on smaller files on x86-64."""
+LAYER_TYPES = ("MatMul", "Convolution", "GroupConvolution")
+NARROW = ("i8", "u8", "i4", "u4")
+
+
+def availability() -> Availability:
+    try:
+        found = version("openvino")
+    except PackageNotFoundError:
+        fix = "pip install 'edgevit[openvino]'"
+        return Availability(build=False, run=False, build_fix=fix, run_fix=fix)
+    return Availability(build=True, run=True, version=found)
+
+
+def build(source: BuildSource, precision: Precision, options: dict[str, str], out: Path) -> dict[str, str]:
+    """Writes model.xml and model.bin; with the option `blob=yes` also a blob locked to this device and version.
+
+    Option `float_layers` = f32 | bf16: what the layers that are not int8 execute in.
+    """
+    ov = _openvino()
+    _check_options(options)
+    model = source.quantized if precision == "int8" else source.onnx
+    if model is None:
+        raise BuildError("expected a quantized graph for openvino:int8, found none; calibrate first")
+    core = ov.Core()
+    hint = options.get("float_layers", HINTS[precision])
+    if hint == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise UnavailableError(
+            f"expected a processor with bfloat16 for openvino:{precision}, found {best_instruction_set(instruction_sets())}; "
+            "build float32 or int8 here"
+        )
+    try:
+        converted = core.read_model(str(model.path))
+        ov.save_model(converted, str(out / IR), compress_to_fp16=precision == "float16")
+    except RuntimeError as error:
+        raise BuildError(f"OpenVINO refused {model.path.name}: {_first_line(error)}") from error
+    used = {"float_layers": hint}
+    if options.get("blob") == "yes":
+        compiled = core.compile_model(str(out / IR), "CPU", _properties(hint, OpenOptions()))
+        (out / BLOB).write_bytes(compiled.export_model().getvalue())
+        used["blob"] = "yes"
+    return used
+
+
+def open(directory: Path, build: Build, options: OpenOptions) -> OpenvinoSession:  # noqa: A001 - the protocol's verb
+    """Opens a build of this target; the blob is used where it fits this device, the IR otherwise."""
+    return OpenvinoSession(directory, build, options)
+
+
+class OpenvinoSession:
+    """A compiled model and its pool of infer requests."""
+
+    def __init__(self, directory: Path, build: Build, options: OpenOptions) -> None:
+        ov = _openvino()
+        self.signature = build.signature
+        self.engine = Engine(name=name, version=version("openvino"), device="CPU")
+        self._build = build
+        self._core = ov.Core()
+        self._ir = directory / IR
+        properties = _properties(build.options.get("float_layers", HINTS[build.precision]), options)
+        try:
+            self._compiled: Any = self._compile(directory, properties)
+        except RuntimeError as error:
+            raise BundleError(
+                f"expected {self._ir} to open in OpenVINO {self.engine.version}, found: {_first_line(error)}; "
+                "the build was made by another version or is damaged, export it again"
+            ) from error
+        self._outputs = [spec.name for spec in build.signature.outputs]
+        self._requests: queue.LifoQueue[Any] = queue.LifoQueue()
+        for _ in range(max(1, options.streams)):
+            self._requests.put(self._compiled.create_infer_request())
+
+    def _compile(self, directory: Path, properties: dict[str, Any]) -> Any:
+        blob = directory / BLOB
+        if blob.exists():
+            try:
+                return self._core.import_model(blob.read_bytes(), "CPU", properties)
+            except RuntimeError:
+                # A blob is locked to device and version by design; the IR beside it is the portable form.
+                return self._core.compile_model(str(self._ir), "CPU", properties)
+        return self._core.compile_model(str(self._ir), "CPU", properties)
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Thread-safe; at most `streams` calls execute at the same time, others wait."""
+        requests = self._requests
+        if self._compiled is None:
+            raise ClosedSession(self._build.name)
+        request = requests.get()
+        try:
+            results = request.infer(inputs, share_inputs=True, share_outputs=False)
+            return {key: results[index] for index, key in enumerate(self._outputs)}
+        finally:
+            requests.put(request)
+
+    def execution(self) -> Execution:
+        """What the compiled model's runtime graph says it executes, layer by layer."""
+        requested = _requested(self._core.read_model(str(self._ir)))
+        executed = _executed(self._compiled.get_runtime_model())
+        layers = tuple(
+            ExecutedLayer(name=layer, requested=wanted, executed=executed[layer][0], kernel=executed[layer][1])
+            for layer, wanted in requested.items()
+            if layer in executed
+        )
+        wanted = [layer for layer in layers if layer.requested == "int8"]
+        done = [layer for layer in wanted if layer.executed == "int8"]
+        hint = str(self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
+        floats = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}.get(hint, hint)
+        present = instruction_sets()
+        return Execution(
+            precision="int8" if len(done) > len(layers) / 2 else floats,
+            provider="CPU",
+            instruction_set=best_instruction_set(present),
+            quantized_requested=len(wanted),
+            quantized_executed=len(done),
+            layers=layers,
+            warnings=tuple(
+                f"{layer.name} was asked for in int8 and runs in {layer.executed}" for layer in wanted if layer not in done
+            ),
+        )
+
+    def loaded_from_cache(self) -> bool:
+        """Whether the compiled model came from `OpenOptions.cache_dir`."""
+        return bool(self._compiled.get_property("LOADED_FROM_CACHE"))
+
+    def close(self) -> None:
+        self._compiled = None
+        self._requests = queue.LifoQueue()
+
+
+def _properties(hint: str, options: OpenOptions) -> dict[str, Any]:
+    properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint}
+    if options.streams > 1:
+        properties["NUM_STREAMS"] = options.streams
+    else:
+        properties["PERFORMANCE_HINT"] = "LATENCY"
+    if options.threads is not None:
+        properties["INFERENCE_NUM_THREADS"] = options.threads
+    if options.cache_dir is not None:
+        properties["CACHE_DIR"] = str(options.cache_dir)
+    return properties
+
+
+def _requested(model: Any) -> dict[str, str]:
+    """Layer name to int8 or float32 from the IR: int8 where the weight is stored in eight bits."""
+    layers: dict[str, str] = {}
+    for operation in model.get_ordered_ops():
+        if operation.get_type_name() not in LAYER_TYPES:
+            continue
+        weight = _constant(operation)
+        if weight is not None:
+            narrow = weight.get_output_element_type(0).get_type_name() in NARROW
+            layers[_layer_name(weight.get_friendly_name())] = "int8" if narrow else "float32"
+    return layers
+
+
+def _executed(runtime: Any) -> dict[str, tuple[str, str]]:
+    """Layer name to (precision, kernel) from the runtime graph.
+
+    The layer is found through the constant it multiplies with: fusions and low-precision transformations rename the
+    layer itself (`Multiply_14827`), never the weight.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for operation in runtime.get_ops():
+        if _runtime_info(operation, "layerType") not in ("FullyConnected", "Convolution", "MatMul"):
+            continue
+        weight = _constant(operation)
+        if weight is None:
+            continue
+        kernel = _runtime_info(operation, "primitiveType")
+        suffix = kernel.rpartition("_")[2].lower()
+        precision = {"i8": "int8", "u8": "int8", "f32": "float32", "bf16": "bfloat16", "f16": "float16"}.get(suffix, suffix)
+        for original in _runtime_info(weight, "originalLayersNames").split(","):
+            found.setdefault(_layer_name(original), (precision, kernel))
+    return found
+
+
+def _constant(operation: Any) -> Any:
+    """The weight constant behind input 1, through conversions, scales and transposes; None if input 1 is computed."""
+    if operation.get_input_size() < 2:
+        return None
+    node = operation.input_value(1).get_node()
+    for _ in range(8):
+        if node.get_input_size() == 0:
+            return node if node.get_type_name() != "Parameter" else None
+        node = node.input_value(0).get_node()
+    return None
+
+
+def _runtime_info(operation: Any, key: str) -> str:
+    info = operation.get_rt_info()
+    return str(info[key].astype(str)) if key in info else ""
+
+
+def _layer_name(constant: str) -> str:
+    """`blocks.0.attn.qkv.weight.int8` → `blocks.0.attn.qkv`."""
+    return constant.removesuffix(".int8").removesuffix(".weight")
+
+
+def _check_options(options: dict[str, str]) -> None:
+    choices = {"blob": ("yes", "no"), "float_layers": ("f32", "bf16")}
+    for key, value in options.items():
+        if value not in choices.get(key, ()):
+            known = "; ".join(f"{option}={'|'.join(values)}" for option, values in choices.items())
+            raise InputError(f"expected options of openvino ({known}), found {key}={value}")
+
+
+def _openvino() -> Any:
+    try:
+        import openvino
+    except ModuleNotFoundError as error:
+        raise missing_package("openvino", "openvino", "the target openvino") from error
+    return openvino
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
