@@ -10,7 +10,7 @@ class BenchOptions(Value, frozen=True, kw_only=True):
     """What is measured, for how long. Every combination of batch size and threads is one cell of the grid."""
 
     targets: tuple[str, ...] = ()
-    """Only these (`openvino`, or `openvino:int8` for one build); empty for all. Ratios need a float32 build among them."""
+    """Only these (`openvino`, or `openvino:int8` for one build); empty for all. Ratios need a float32 build."""
     batch_sizes: tuple[int, ...] = (1,)
     threads: tuple[int, ...] = ()
     """Compute threads; empty for one setting, all cores this process may use."""
