@@ -49,12 +49,13 @@ def test_a_killed_process_is_reported_with_its_signal_and_last_words(make_openin
 
 
 def test_an_exit_while_opening_is_reported_with_its_status(make_opening: MakeOpening) -> None:
-    with WorkerProcess(TIMEOUT) as worker, pytest.raises(MeasureError, match="exited with status 7 during Open.*words"):
+    reason = r"exited with status 7 during Open.*last words"
+    with WorkerProcess(TIMEOUT) as worker, pytest.raises(MeasureError, match=reason):
         worker.ask(protocol.Open(opening=make_opening(exits=7)), protocol.Opened)
 
 
 def test_an_error_while_opening_comes_back_as_its_message(make_opening: MakeOpening) -> None:
-    with WorkerProcess(TIMEOUT) as worker, pytest.raises(MeasureError, match="^expected a GPU, found none; run this"):
+    with WorkerProcess(TIMEOUT) as worker, pytest.raises(MeasureError, match=r"^expected a GPU, found none; run this"):
         worker.ask(protocol.Open(opening=make_opening(unavailable=True)), protocol.Opened)
 
 
