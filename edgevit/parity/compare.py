@@ -13,7 +13,7 @@ from edgevit.errors import InputError, SetError
 from edgevit.parity import verdict
 from edgevit.parity.metrics import ClosenessSums, SampleCloseness, finite_rows, sample_closeness
 from edgevit.parity.statistics import Decision, agreement_with_reference, non_inferiority
-from edgevit.parity.tasks import Labels, Tally, TaskMetric, tally, task_metric
+from edgevit.parity.tasks import Labels, Tally, TaskMetric, known_labels, tally, task_metric
 from edgevit.parity.verdict import Budget, Judgement
 from edgevit.types import Closeness, Flips, Rung, Task, TaskComparison, Value, WorstSample
 
@@ -45,7 +45,7 @@ class Outputs(msgspec.Struct, frozen=True, kw_only=True):
     names: Sequence[str]
     values: NDArray[Any]
     labels: Labels | None = None
-    """Class index per sample; only the reference's side is read. All batches have labels or none has."""
+    """Class index per sample; only the reference's side is read. All samples have a label or none has."""
 
 
 class Ranked(Value, frozen=True, kw_only=True):
@@ -111,7 +111,7 @@ def extended(state: Comparison, reference: Outputs, build: NDArray[Any], options
     """`state` and one more batch; raises InputError where the build's output has another shape than the reference's."""
     metric = task_metric(options.task, options.classes)
     closeness = sample_closeness(reference.values, build, scores=metric is not None)
-    labels = reference.labels if options.trained and metric is not None else None
+    labels = known_labels(reference.labels) if options.trained and metric is not None else None
     if state.labelled is not None and state.labelled != (labels is not None):
         raise SetError("expected labels for all samples or for none, found batches with and without labels")
     not_finite = [name for name, finite in zip(reference.names, closeness.finite, strict=True) if not finite]

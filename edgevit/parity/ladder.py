@@ -26,15 +26,20 @@ class Runnable(Protocol):
     def run(self, inputs: Arrays) -> Arrays: ...
 
 
-class EvaluationBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """Preprocessed evaluation samples."""
+class EvaluationBatch(Protocol):
+    """Preprocessed evaluation samples; `sets.batches` yields them."""
 
-    names: Sequence[str]
-    """One per sample, as people know them: a file name, for example."""
-    inputs: Arrays
-    """The model's inputs by name, first axis the batch."""
-    labels: Labels | None = None
-    """Class index per sample; None in an unlabelled set."""
+    @property
+    def names(self) -> Sequence[str]:
+        """One per sample, as people know them: a file name, for example."""
+
+    @property
+    def inputs(self) -> Arrays:
+        """The model's inputs by name, first axis the batch."""
+
+    @property
+    def labels(self) -> Labels | None:
+        """Class index per sample; None, or None for every sample, in an unlabelled set."""
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,7 +20,20 @@ if TYPE_CHECKING:
 
     from edgevit.parity.metrics import BoolArray
 
-Labels: TypeAlias = "Sequence[int] | NDArray[np.integer[Any]]"
+Labels: TypeAlias = "Sequence[int | None] | NDArray[np.integer[Any]]"
+"""Class index per sample; None for every sample of an unlabelled set."""
+
+
+def known_labels(labels: Labels | None) -> Labels | None:
+    """The labels of one batch, or None for an unlabelled one; SetError where only some samples have one."""
+    if labels is None or isinstance(labels, np.ndarray):
+        return labels
+    missing = sum(label is None for label in labels)
+    if missing == 0:
+        return labels
+    if missing == len(labels):
+        return None
+    raise SetError(f"expected labels for all samples or for none, found {missing} of {len(labels)} without one")
 
 
 class TaskMetric(Protocol):

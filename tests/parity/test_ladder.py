@@ -2,17 +2,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
 import numpy as np
 import pytest
 
 from edgevit.errors import BuildError, InputError, SetError, UnavailableError
 from edgevit.parity.compare import ComparisonOptions, Outputs, compare
-from edgevit.parity.ladder import EvaluationBatch, Stage, climb, out_of_budget, summary
+from edgevit.parity.ladder import Stage, climb, out_of_budget, summary
 from edgevit.types import ParityReport, Rung
 
 Arrays = dict[str, np.ndarray]
 
 WEIGHT = np.random.default_rng(0).normal(size=(6, 4))
+
+
+class Batch(msgspec.Struct, frozen=True):
+    names: list[str]
+    inputs: Arrays
+    labels: np.ndarray | tuple[int | None, ...] | None = None
 
 
 class Linear:
@@ -39,11 +46,11 @@ class Raising(Linear):
         return super().run(inputs)
 
 
-def evaluation(count: int = 10, size: int = 60, *, labelled: bool = True) -> Iterator[EvaluationBatch]:
+def evaluation(count: int = 10, size: int = 60, *, labelled: bool = True) -> Iterator[Batch]:
     for index in range(count):
         x = np.random.default_rng(index + 1).normal(size=(size, 6))
         labels = np.argmax(x @ WEIGHT, axis=1) if labelled else None
-        yield EvaluationBatch(names=[f"{index}-{row}" for row in range(size)], inputs={"x": x}, labels=labels)
+        yield Batch(names=[f"{index}-{row}" for row in range(size)], inputs={"x": x}, labels=labels)
 
 
 def reference(inputs: Arrays) -> Arrays:
@@ -155,9 +162,19 @@ def test_a_broken_reference_stops_the_ladder() -> None:
 
 
 def test_labels_of_another_model_stop_the_ladder_and_fail_no_stage() -> None:
-    batch = EvaluationBatch(names=["a"], inputs={"x": np.ones((1, 6))}, labels=[9])
+    batch = Batch(names=["a"], inputs={"x": np.ones((1, 6))}, labels=[9])
     with pytest.raises(SetError, match=r"labels in \[0, 4\)"):
         climb([batch], reference, [Stage(name="a", session=Linear())])
+
+
+def test_a_label_of_none_for_every_sample_means_an_unlabelled_set() -> None:
+    batch = Batch(names=["a", "b"], inputs={"x": np.ones((2, 6))}, labels=(None, None))
+    (rung,) = climb([batch], reference, [Stage(name="a", session=Linear())])
+    assert not rung.labelled
+    assert "no labels" in rung.reason
+    half = Batch(names=["a", "b"], inputs={"x": np.ones((2, 6))}, labels=(None, 1))
+    with pytest.raises(SetError, match="found 1 of 2 without one"):
+        climb([half], reference, [Stage(name="a", session=Linear())])
 
 
 def test_an_empty_set_is_an_error() -> None:
