@@ -165,6 +165,8 @@ class Build(Value, frozen=True, kw_only=True):
     engine: Engine
     machine: Machine
     options: dict[str, str] = {}
+    requires_any: tuple[str, ...] = ()
+    """Instruction sets of which an x86-64 processor needs one for right results; empty when every one will do."""
     execution: Execution | None = None
     verdict: Verdict = "not executed"
     reason: str = ""

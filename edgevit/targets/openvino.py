@@ -223,7 +223,7 @@ def _runtime_info(operation: Any, key: str) -> str:
 
 def _layer_name(constant: str) -> str:
     """`blocks.0.attn.qkv.weight.int8` → `blocks.0.attn.qkv`."""
-    return constant.removesuffix(".int8").removesuffix(".weight")
+    return constant.removesuffix("_compressed").removesuffix(".int8").removesuffix(".weight")
 
 
 def _check_options(options: dict[str, str]) -> None:

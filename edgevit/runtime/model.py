@@ -1,0 +1,122 @@
+"""A bundle opened for an application: arrays in and out, or files in and the task's own result out."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from edgevit.bundle import open_bundle
+from edgevit.errors import InputError
+from edgevit.runtime.classify import Classification, classify
+from edgevit.runtime.inputs import InputCheck
+from edgevit.runtime.selection import best, open_session
+from edgevit.targets.base import OpenOptions
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from edgevit.bundle import Bundle
+    from edgevit.targets.base import EngineSession
+    from edgevit.types import Arrays, Build, Signature
+
+
+def load(
+    path: str | Path,
+    target: str | None = None,
+    *,
+    threads: int | None = None,
+    streams: int = 1,
+    cache_dir: str | Path | None = None,
+) -> Model:
+    """Opens the best build of the bundle at `path` that runs here, or the best of `target` (`openvino`,
+    `openvino:int8`).
+
+    `threads`: compute threads, by default the engine's choice. `streams`: how many calls may run at the same time.
+    `cache_dir`: where the engine may keep compiled models. Raises BundleError (damaged), UnavailableError (no engine
+    here), InputError (no such target).
+    """
+    bundle = open_bundle(path, check="sizes")
+    build = best(bundle, target)
+    options = OpenOptions(threads=threads, streams=streams, cache_dir=Path(cache_dir) if cache_dir else None)
+    return Model(bundle, build, open_session(bundle, build, options))
+
+
+class Model:
+    """An opened build. Thread-safe; a context manager; `close` may be called more than once."""
+
+    def __init__(self, bundle: Bundle, build: Build, session: EngineSession) -> None:
+        self._bundle = bundle
+        self._session = session
+        self._check = InputCheck(build.signature)
+        self._closing = threading.Lock()
+        self.build = build
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self._bundle.manifest.labels
+
+    @property
+    def signature(self) -> Signature:
+        return self.build.signature
+
+    @property
+    def session(self) -> EngineSession:
+        """The engine's session under this model, for what only the engine can say (`execution()`)."""
+        return self._session
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Named arrays in, named arrays out, as the signature has them; a dynamic batch takes any size.
+
+        Raises InputError for a missing or unknown input, a wrong dtype or a wrong shape.
+        """
+        self._check(inputs)
+        return self._session.run(inputs)
+
+    def predict(self, item: Any, *, top: int = 5) -> Any:
+        """The task's own result for a file, bytes, a PIL image or a uint8 array (H, W[, C]); a list gives a list.
+
+        Image classification gives a `Classification`; image features give a float32 vector. Raises PreprocessError
+        for what is no image.
+        """
+        many = isinstance(item, list | tuple)
+        results = self._predict(list(item) if many else [item], top)
+        return results if many else results[0]
+
+    def _predict(self, items: list[Any], top: int) -> list[Any]:
+        from edgevit.preprocess import images_batch
+
+        if not items:
+            return []
+        manifest = self._bundle.manifest
+        spec = manifest.preprocess
+        limit = self._check.fixed_batch
+        step = limit or len(items)
+        if limit and len(items) % limit:
+            raise InputError(
+                f"expected a multiple of {limit} inputs for this build of fixed batch {limit}, found {len(items)}"
+            )
+        results: list[Any] = []
+        for start in range(0, len(items), step):
+            outputs = self._session.run({spec.input: images_batch(items[start : start + step], spec)})
+            first = outputs[self.signature.outputs[0].name]
+            if manifest.task == "image-classification":
+                results.extend(classify(row, manifest.labels, top) for row in first)
+            else:
+                results.extend(first)
+        return results
+
+    def close(self) -> None:
+        with self._closing:
+            self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+__all__ = ["Classification", "Model", "load"]
