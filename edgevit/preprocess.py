@@ -96,7 +96,7 @@ def load_image(source: Source, *, max_pixels: int = MAX_PIXELS) -> PillowImage.I
 
     name = _name_of(source)
     if isinstance(source, (str, Path, bytes)):
-        with _decoding(name), _opened(source) as file:
+        with _decoding(name), io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file:
             image: Image.Image = _identified(file, name)
             _check_pixels(image.size, max_pixels, name)
             image.load()
@@ -199,10 +199,6 @@ def _decoding(name: str) -> Iterator[None]:
     except (*_DECODE_ERRORS, DecompressionBombError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise PreprocessError(f"{name}: the image cannot be decoded: {reason}") from error
-
-
-def _opened(source: str | Path | bytes) -> IO[bytes]:
-    return io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")
 
 
 def _identified(file: IO[bytes], name: str) -> PillowImage.Image:
