@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -139,13 +140,25 @@ def test_torch_stays_within_what_is_tested(project: dict[str, object]) -> None:
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed here")
 @pytest.mark.parametrize(
     ("python", "expected"),
-    [("echo-nothing-of-this-name", "Python 3.11 or newer"), ("false", "Python 3.11 or newer")],
+    [
+        (None, "Python 3.11 or newer"),
+        ("#!/bin/sh\n[ $1 = --version ] && echo Python 3.9.2\nexit 1\n", "found Python 3.9.2"),
+        ("#!/bin/sh\ncase $2 in *ensurepip*) exit 1;; esac\n", "apt-get install python3-venv"),
+    ],
 )
-def test_make_says_what_to_install(repository: Path, tmp_path: Path, python: str, expected: str) -> None:
+def test_make_says_what_to_install(repository: Path, tmp_path: Path, python: str | None, expected: str) -> None:
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(repository / name, tmp_path)
+    if python is not None:
+        (tmp_path / "python").write_text(python)
+        (tmp_path / "python").chmod(0o755)
     result = subprocess.run(
-        ["make", "test", f"PYTHON={python}"], cwd=tmp_path, capture_output=True, text=True, check=False
+        ["make", "test", "PYTHON=./python"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},  # without what a make around these tests says to its children
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode != 0
     assert expected in result.stderr
