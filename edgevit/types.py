@@ -354,7 +354,7 @@ class BenchReport(Value, frozen=True, kw_only=True):
     started: str = ""
     """UTC, ISO 8601."""
     warnings: tuple[str, ...] = ()
-    """What makes a figure less trustworthy: latency that drifted across rounds, a cold start that failed."""
+    """What makes a figure less trustworthy: a busy machine, latency that drifted across rounds, a failed cold start."""
 
 
 # ----------------------------------------------------------------------------------------------- quantize

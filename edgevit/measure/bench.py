@@ -11,8 +11,8 @@ from edgevit.bundle import open_bundle
 from edgevit.errors import InputError, MeasureError
 from edgevit.measure.cell import Cell, Measured, Subject, measure_cell, opening_of
 from edgevit.measure.coldstart import ColdStartOptions, measure_cold_start
-from edgevit.measure.judge import drift_warnings, judged
-from edgevit.measure.machine import available_cores, describe_machine
+from edgevit.measure.judge import busy_warnings, drift_warnings, judged
+from edgevit.measure.machine import available_cores, busy_share, describe_machine
 from edgevit.measure.options import BenchOptions, check
 from edgevit.measure.protocol import DEFAULT_OPENER
 from edgevit.measure.samples import drift_of, latency_of
@@ -63,6 +63,7 @@ def bench_builds(
     check(options)
     chosen = select(subjects, options.targets)
     cells = _cells(options)
+    busy = busy_warnings(busy_share())
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     tick = _ticker(_steps(cells, len(chosen), options), progress)
     entries: list[BenchEntry] = []
@@ -79,7 +80,7 @@ def bench_builds(
         entries=tuple(entries),
         not_executed=_not_executed(failures),
         started=started,
-        warnings=(*drift_warnings(entries), *warnings),
+        warnings=(*busy, *drift_warnings(entries), *warnings),
     )
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edgevit.types import BenchEntry
 
 DRIFT_WORTH_A_WARNING = 0.05
+BUSY_WORTH_A_WARNING = 0.1
 WORTH_IT = "worth it"
 NOT_WORTH_IT = "not worth it"
 
@@ -49,4 +50,14 @@ def drift_warnings(entries: Iterable[BenchEntry]) -> list[str]:
         "the first third of the rounds to the last; its absolute figures depend on when they were taken"
         for entry in entries
         if entry.drift is not None and abs(entry.drift) > DRIFT_WORTH_A_WARNING
+    ]
+
+
+def busy_warnings(share: float | None) -> list[str]:
+    """A line when other programs used more than 10 % of the processors just before the measurement."""
+    if share is None or share <= BUSY_WORTH_A_WARNING:
+        return []
+    return [
+        f"other programs kept {share:.0%} of the processors busy when the measurement began; expect slower and less "
+        "steady figures than on an idle machine"
     ]

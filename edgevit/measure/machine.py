@@ -95,6 +95,15 @@ def available_cores() -> int:
     return affinity if quota is None else max(1, min(affinity, math.floor(quota)))
 
 
+def busy_share(seconds: float = 0.5) -> float | None:
+    """Share of this machine's processors, 0 to 1, that is busy while this process waits; None without psutil."""
+    try:
+        import psutil
+    except ImportError:
+        return None
+    return float(psutil.cpu_percent(interval=seconds)) / 100
+
+
 def cgroup_cores(root: Path) -> float | None:
     """The smallest CPU quota on the way from this process's control group to the top, in cores; None for no quota.
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from edgevit.measure.judge import drift_warnings, judged
+from edgevit.measure.judge import busy_warnings, drift_warnings, judged
 from edgevit.measure.samples import latency_of
 from edgevit.types import BenchEntry
 
@@ -77,3 +77,9 @@ def test_only_drift_of_more_than_five_percent_is_warned_of() -> None:
         "a-int8, batch 1, threads 2: latency drifted by -6%",
     ]
     assert drift_warnings([msgspec.structs.replace(entries[0], drift=None)]) == []
+
+
+def test_a_busy_machine_is_warned_of() -> None:
+    (warning,) = busy_warnings(0.62)
+    assert warning.startswith("other programs kept 62% of the processors busy")
+    assert busy_warnings(0.05) == busy_warnings(None) == []

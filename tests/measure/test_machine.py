@@ -9,6 +9,7 @@ import pytest
 
 from edgevit.measure.machine import (
     available_cores,
+    busy_share,
     cgroup_cores,
     cgroup_memory,
     describe_machine,
@@ -131,3 +132,8 @@ def test_peak_memory_of_this_process_is_plausible() -> None:
     total = total_memory()
     assert total is not None
     assert 2**20 < peak_memory() < total
+
+
+def test_the_busy_share_is_a_share() -> None:
+    share = busy_share(0.05)
+    assert share is None or 0.0 <= share <= 1.0
