@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgevit.errors import PlanError
+from edgevit.quantize.histogram import SMALLEST_EXPONENT, count_magnitudes, limit_exponent
 from edgevit.types import ChannelStats
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 _BLOCK = 1 << 15
 """Elements worked on at a time: the block and its scratch arrays (20 bytes per element) stay in a 1 MiB cache."""
-_FIRST_LIMIT_EXPONENT = -100
-"""The histogram starts over [0, 2⁻¹⁰⁰): below that a float32 activation is zero for every purpose here."""
 
 
 class InputObserver:
@@ -48,7 +47,7 @@ class InputObserver:
         self._name = name
         self._channels_axis = channels_axis
         self._histogram = np.zeros(bins, np.int64)
-        self._exponent = _FIRST_LIMIT_EXPONENT
+        self._exponent = SMALLEST_EXPONENT
         self._moments = _Moments()
         self._reservoir = _Reservoir(rows, seed)
 
@@ -66,7 +65,7 @@ class InputObserver:
                     "check the model's weights and the preprocessing"
                 )
             self._grow(largest)
-            self._count(block)
+            self._histogram += count_magnitudes(block, self._exponent, self._histogram.size)
         self._reservoir.add(values)
 
     def result(self) -> ChannelStats:
@@ -109,24 +108,14 @@ class InputObserver:
 
     def _grow(self, largest: float) -> None:
         """Double the histogram's limit until it exceeds `largest`; merged bins are summed, so no count is lost."""
-        exponent = math.frexp(largest)[1]  # largest < 2**exponent, strictly
-        if largest == 0.0 or exponent <= self._exponent:
+        exponent = limit_exponent(largest)
+        if exponent <= self._exponent:
             return
-        bins = self._histogram.size
-        merged = min(1 << (exponent - self._exponent), bins)
+        merged = min(1 << (exponent - self._exponent), self._histogram.size)
         sums = self._histogram.reshape(-1, merged).sum(axis=1)
         self._histogram[: sums.size] = sums
         self._histogram[sums.size :] = 0
         self._exponent = exponent
-
-    def _count(self, block: NDArray[np.float32]) -> None:
-        bins = self._histogram.size
-        per_unit = np.float32(math.ldexp(bins, -self._exponent))  # a power of two: the product is exact
-        scaled = np.multiply(block, per_unit)
-        np.abs(scaled, out=scaled)
-        # Through int32, which has a vector instruction; float32 to int64 directly takes three times as long.
-        index = scaled.astype(np.int32).astype(np.intp)
-        self._histogram += np.bincount(index.reshape(-1), minlength=bins)
 
 
 class _Moments:

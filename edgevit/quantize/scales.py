@@ -56,7 +56,7 @@ def quantize(
     values = np.asarray(x, dtype=np.float32)
     if np.isnan(values).any():
         raise PlanError("expected numbers to quantize, got NaN: look for NaN in the weights or inputs")
-    codes: NDArray[np.int8] = _codes(values, along_axis(scale, values.shape, axis), bits, narrow).astype(np.int8)
+    codes: NDArray[np.int8] = whole_codes(values, scale, axis, bits=bits, narrow=narrow).astype(np.int8)
     return codes
 
 
@@ -71,10 +71,25 @@ def fake_quantize(
 ) -> NDArray[np.float32]:
     """`dequantize(quantize(x))` without the trip through int8: float32, same shape. NaN stays NaN."""
     values = np.asarray(x, dtype=np.float32)
-    steps = along_axis(scale, values.shape, axis)
-    codes = _codes(values, steps, bits, narrow)
+    codes = whole_codes(values, scale, axis, bits=bits, narrow=narrow)
     codes += np.float32(0)  # -0.0 becomes 0.0, as it does through int8
-    codes *= steps
+    codes *= along_axis(scale, values.shape, axis)
+    return codes
+
+
+def whole_codes(
+    x: NDArray[np.float32], scale: ArrayLike, axis: int | None = None, *, bits: int = 8, narrow: bool = False
+) -> NDArray[np.float32]:
+    """The codes of `quantize` as whole float32 numbers, for arithmetic: float32, same shape. NaN stays NaN."""
+    highest = np.float32(levels(bits))
+    lowest = -highest if narrow else -highest - np.float32(1)
+    codes = np.empty_like(x)
+    with np.errstate(over="ignore"):  # an overflow to infinity saturates, as it should
+        np.divide(x, along_axis(scale, x.shape, axis), out=codes)
+    np.rint(codes, out=codes)
+    # np.clip costs three times as much as these two.
+    np.minimum(codes, highest, out=codes)
+    np.maximum(codes, lowest, out=codes)
     return codes
 
 
@@ -94,17 +109,3 @@ def along_axis(scale: ArrayLike, shape: tuple[int, ...], axis: int | None) -> ND
     broadcast = [1] * len(shape)
     broadcast[axis] = shape[axis]
     return steps.reshape(broadcast)
-
-
-def _codes(values: NDArray[np.float32], steps: NDArray[np.float32], bits: int, narrow: bool) -> NDArray[np.float32]:
-    """The codes as whole float32 numbers, in a fresh array."""
-    highest = np.float32(levels(bits))
-    lowest = -highest if narrow else -highest - np.float32(1)
-    codes = np.empty_like(values)
-    with np.errstate(over="ignore"):  # an overflow to infinity saturates, as it should
-        np.divide(values, steps, out=codes)
-    np.rint(codes, out=codes)
-    # np.clip costs three times as much as these two.
-    np.minimum(codes, highest, out=codes)
-    np.maximum(codes, lowest, out=codes)
-    return codes
