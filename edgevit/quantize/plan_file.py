@@ -33,6 +33,7 @@ _HEADER = """\
 #
 # schema, model, model_digest        what this file is, and the float model that it belongs to
 # statistics_digest, samples, seed   the calibration that it was computed from
+# safe_without_vnni                  whether weights are small enough for x86-64 processors without VNNI
 #
 # Each [[layer]], by the name of its parameter:
 #   kind               linear or conv
@@ -85,10 +86,12 @@ def _table(value: msgspec.Struct, leave_out: Sequence[str] = ()) -> str:
     return "".join(lines)
 
 
-def _literal(content: str | int | float | tuple[float, ...]) -> str:
+def _literal(content: str | bool | int | float | tuple[float, ...]) -> str:
     if isinstance(content, str):
         # DEL is the one character that TOML escapes and JSON does not.
         return json.dumps(content, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(content, bool):
+        return str(content).lower()
     if isinstance(content, int):
         return str(content)
     if isinstance(content, float):

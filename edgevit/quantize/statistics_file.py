@@ -62,6 +62,7 @@ class _Header(Value, frozen=True, kw_only=True):
     layers: dict[str, int]
     """Parameter name to position in `tensors`."""
     tensors: list[_Tensor]
+    outputs: dict[str, tuple[float, float]]
 
 
 def statistics_digest(stats: CalibrationStats) -> str:
@@ -74,7 +75,7 @@ def statistics_digest(stats: CalibrationStats) -> str:
             known[id(tensor)] = _tensor_digest(tensor)
         layers.append((name, known[id(tensor)]))
     origin = (stats.model_digest, stats.set_digest, stats.set_name, stats.samples, stats.seed)
-    return hashlib.sha256(msgspec.json.encode((origin, layers))).hexdigest()
+    return hashlib.sha256(msgspec.json.encode((origin, layers, sorted(stats.outputs.items())))).hexdigest()
 
 
 def save_statistics(stats: CalibrationStats, path: Path) -> CalibrationStats:
@@ -96,6 +97,7 @@ def save_statistics(stats: CalibrationStats, path: Path) -> CalibrationStats:
         digest=stats.digest,
         layers={name: positions[id(tensor)] for name, tensor in stats.inputs.items()},
         tensors=[_Tensor(low=one.low, high=one.high, limit=one.limit, count=one.count) for one in tensors],
+        outputs=stats.outputs,
     )
     arrays: Arrays = {"header": np.frombuffer(msgspec.json.encode(header), np.uint8)}
     for position, tensor in enumerate(tensors):
@@ -131,6 +133,7 @@ def load_statistics(path: Path, model_digest: str | None = None, set_digest: str
         samples=header.samples,
         seed=header.seed,
         inputs=inputs,
+        outputs=header.outputs,
         digest=header.digest,
     )
     if statistics_digest(stats) != header.digest:

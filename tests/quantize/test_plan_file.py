@@ -23,6 +23,7 @@ plans = st.builds(
     statistics_digest=st.text("0123456789abcdef", max_size=8),
     samples=st.integers(0, 10**6),
     seed=st.integers(0, 2**32),
+    safe_without_vnni=st.booleans(),
     layers=st.lists(
         st.builds(
             LayerPlan,

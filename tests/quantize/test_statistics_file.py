@@ -28,6 +28,7 @@ def stats():
         samples=50,
         seed=7,
         inputs={"q.weight": shared, "fc2.weight": observed(2, channels=3), "k.weight": shared},
+        outputs={"q.weight": (-1.5, 2.25), "fc2.weight": (0.0, 1e-3), "k.weight": (-3.0, 0.1)},
     )
 
 
@@ -47,7 +48,7 @@ def test_statistics_survive_their_file(stats, tmp_path):
     assert list(back.inputs) == list(stats.inputs)
     for name, tensor in stats.inputs.items():
         assert_same_tensor(back.inputs[name], tensor)
-    for name in ("model_digest", "set_digest", "set_name", "samples", "seed"):
+    for name in ("model_digest", "set_digest", "set_name", "samples", "seed", "outputs"):
         assert getattr(back, name) == getattr(stats, name)
     assert [item.name for item in tmp_path.iterdir()] == ["stats.npz"]
 
@@ -74,12 +75,15 @@ def test_the_digest_is_over_content_alone(stats):
     seen = {digest}
     for change in ({"seed": 8}, {"samples": 51}, {"set_name": "x"}, {"model_digest": "c"}, {"set_digest": "c"}):
         seen.add(statistics_digest(msgspec.structs.replace(stats, **change)))
+    outputs = dict(reversed(stats.outputs.items()))
+    assert statistics_digest(msgspec.structs.replace(stats, outputs=outputs)) == digest
+    seen.add(statistics_digest(msgspec.structs.replace(stats, outputs=outputs | {"k.weight": (-3.0, 0.2)})))
     for field in ChannelStats.__struct_fields__:
         value = getattr(copies["fc2.weight"], field)
         other = value + 1 if np.isscalar(value) else value * 2
         changed = msgspec.structs.replace(copies["fc2.weight"], **{field: other})
         seen.add(statistics_digest(msgspec.structs.replace(stats, inputs=copies | {"fc2.weight": changed})))
-    assert len(seen) == 1 + 5 + len(ChannelStats.__struct_fields__)
+    assert len(seen) == 1 + 6 + len(ChannelStats.__struct_fields__)
 
 
 def test_stale_statistics_are_refused_with_the_reason(stats, tmp_path):
@@ -153,6 +157,7 @@ def rewrite(path, change):
         (lambda header, arrays: arrays.pop("1.channel_mean"), "1.channel_mean"),
         (lambda header, arrays: header["layers"].update({"q.weight": 9}), "index"),
         (lambda header, arrays: header.pop("samples"), "samples"),
+        (lambda header, arrays: header["outputs"].update({"q.weight": [0, 1]}), "digest that it states"),
         (lambda header, arrays: header.update(schema=2), "schema 1, got 2: calibrate again"),
     ],
 )
