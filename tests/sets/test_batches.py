@@ -65,6 +65,16 @@ def test_inputs_are_what_preprocess_makes_and_labels_are_the_models(tmp_path: Pa
     assert own.labels == (0, 0, 1)
 
 
+def test_labels_stay_with_their_samples_across_batches() -> None:
+    samples = SampleSet(
+        "made",
+        tuple(Sample(f"{label}-{index}", Counted(index, []), label) for index, label in enumerate("abcab")),
+        ("a", "b", "c"),
+    )
+    stream = batches(samples, GREY, 2, labels=("c", "b", "a"))
+    assert [batch.labels for batch in stream] == [(2, 1), (0, 2), (1,)]
+
+
 def test_an_unlabelled_set_has_no_labels() -> None:
     samples, _ = counted([1, 2, 3])
     assert [batch.labels for batch in batches(samples, GREY, 2, labels=("a", "b"))] == [(None, None), (None,)]

@@ -181,6 +181,13 @@ def test_the_digest_follows_content_label_and_order(tmp_path: Path, make_images:
     assert msgspec.structs.replace(turned, samples=turned.samples[::-1]).digest != turned.digest
 
 
+def test_the_digest_follows_the_shape(tmp_path: Path) -> None:
+    for name, size in (("wide.png", (6, 2)), ("tall.png", (2, 6))):
+        Image.new("L", size, 7).save(tmp_path / name)
+    wide, tall = open_set(tmp_path).samples
+    assert wide.digest != tall.digest
+
+
 def test_values_are_frozen() -> None:
     samples = unlabelled(1)
     for value, field in ((samples, "name"), (samples.samples[0], "label")):
