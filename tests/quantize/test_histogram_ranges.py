@@ -48,11 +48,13 @@ def brute_force_error(x, threshold):
     return float(np.mean((x.astype(np.float64) - fake_quantize(x, scale_from_range(threshold))) ** 2))
 
 
+@settings(max_examples=40)
 @given(columns)
 def test_min_max_is_the_largest_magnitude(x):
     assert min_max(observe(x)) == np.abs(x).max()
 
 
+@settings(max_examples=40)
 @given(columns, st.floats(0.01, 100))
 def test_a_percentile_is_right_to_one_bin(x, share):
     stats = observe(x)

@@ -33,6 +33,7 @@ def assert_same(one, two):
     assert (np.abs(one.channel_mean - two.channel_mean) <= slack).all()
 
 
+@settings(max_examples=40)
 @given(tables, st.data())
 def test_the_result_is_exact_and_does_not_depend_on_the_batches(x, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(x)), max_size=6)))

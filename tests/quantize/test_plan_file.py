@@ -70,6 +70,7 @@ def test_a_plan_survives_its_file(plan):
     assert format_plan(parse_plan(text, "plan.toml")) == text
 
 
+@settings(max_examples=40)
 @given(st.lists(st.integers(0x00800000, 0x7F7FFFFF), min_size=1, max_size=20))
 def test_every_float32_is_written_exactly(patterns):
     scales = np.array(patterns, np.uint32).view(np.float32)

@@ -16,6 +16,7 @@ matrices = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=3, max_s
 ranges = st.floats(2.0**-40, 1e6, width=32)
 
 
+@settings(max_examples=40)
 @given(matrices)
 def test_a_round_trip_inside_the_range_is_off_by_at_most_half_a_step(x):
     scale = scale_from_range(np.abs(x).max())
@@ -24,6 +25,7 @@ def test_a_round_trip_inside_the_range_is_off_by_at_most_half_a_step(x):
     assert (error <= float(scale) * (0.5 + 127 * 2.0**-23)).all()
 
 
+@settings(max_examples=40)
 @given(matrices, ranges)
 def test_values_outside_the_range_saturate(x, absmax):
     q = quantize(x, scale_from_range(absmax))
@@ -32,6 +34,7 @@ def test_values_outside_the_range_saturate(x, absmax):
     assert (q[x < -absmax * 1.01] == -128).all()
 
 
+@settings(max_examples=40)
 @given(matrices, ranges)
 def test_the_narrow_range_is_symmetric_in_sign(x, absmax):
     scale = scale_from_range(absmax)
@@ -39,6 +42,7 @@ def test_the_narrow_range_is_symmetric_in_sign(x, absmax):
     assert quantize(x, scale, narrow=True).min() >= -127
 
 
+@settings(max_examples=40)
 @given(matrices, st.data())
 def test_per_channel_is_per_tensor_on_each_slice(x, data):
     axis = data.draw(st.integers(-x.ndim, x.ndim - 1))
@@ -53,6 +57,7 @@ def test_per_channel_is_per_tensor_on_each_slice(x, data):
         np.testing.assert_array_equal(np.take(back, channel, axis), np.take(fake, channel, axis))
 
 
+@settings(max_examples=40)
 @given(matrices, ranges, st.sampled_from([4, 8]), st.booleans())
 def test_fake_quantization_is_the_trip_through_integers(x, absmax, bits, narrow):
     scale = scale_from_range(absmax, bits)
@@ -65,6 +70,7 @@ def test_rounding_is_half_to_even():
     np.testing.assert_array_equal(quantize([0.5, 1.5, 2.5, -0.5, -1.5], 1.0), [0, 2, 2, 0, -2])
 
 
+@settings(max_examples=40)
 @given(hnp.arrays(np.float32, 5, elements=st.floats(0, width=32, allow_nan=False, allow_infinity=False)))
 def test_scales_are_positive_finite_and_fold_without_denormals(absmax):
     scale = scale_from_range(absmax)

@@ -41,6 +41,7 @@ def output_error(x, weight):
     return float(np.square(error).sum() / np.square(x @ weight.T).sum())
 
 
+@settings(max_examples=40)
 @given(maxima, maxima, st.sampled_from(ALPHAS), st.integers(0, 2**31))
 def test_equalization_changes_nothing_in_float(channel_max, weight_max, alpha, seed):
     s = equalization_factors(channel_max, weight_max, alpha).astype(np.float64)
@@ -48,6 +49,7 @@ def test_equalization_changes_nothing_in_float(channel_max, weight_max, alpha, s
     np.testing.assert_allclose((x / s) @ (weight * s).T, x @ weight.T, rtol=1e-9, atol=1e-12)
 
 
+@settings(max_examples=40)
 @given(maxima, maxima, st.sampled_from(ALPHAS))
 def test_factors_are_bounded_and_centred(channel_max, weight_max, alpha):
     s = equalization_factors(channel_max, weight_max, alpha)
@@ -61,6 +63,7 @@ def test_factors_are_bounded_and_centred(channel_max, weight_max, alpha):
         assert abs(np.log(s[live]).mean()) < 1e-4
 
 
+@settings(max_examples=40)
 @given(
     hnp.arrays(np.float32, 6, elements=st.floats(0.125, 8, width=32)),
     hnp.arrays(np.float32, 6, elements=st.floats(0.125, 8, width=32)),
