@@ -163,3 +163,10 @@ def test_make_says_what_to_install(repository: Path, tmp_path: Path, python: str
     assert result.returncode != 0
     assert expected in result.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+def test_the_makefile_names_only_what_is_there(repository: Path) -> None:
+    text = (repository / "Makefile").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:export|benchmarks|calibration)/[\w./*-]+", text))
+    assert {name.partition("/")[0] for name in named} == {"export", "benchmarks", "calibration"}
+    assert [name for name in sorted(named) if not list(repository.glob(name))] == []
