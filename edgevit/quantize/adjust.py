@@ -12,7 +12,8 @@ import numpy as np
 
 from edgevit.errors import PlanError
 from edgevit.graph.layers import quantizable_layers
-from edgevit.graph.passes import constant
+from edgevit.graph.passes import append_node, constant, replace_node
+from edgevit.graph.producers import VALUES
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 EXPLICIT = "multiply"
 """`equalization_into` of a layer whose input nobody can absorb the factors into: a Mul is put before it."""
-VALUES = ":values"
-"""Suffix of `equalization_into` for the value rows (the last third) of a joint q, k, v projection."""
 
 
 def adjust_weights(model: ir.Model, plan: QuantPlan) -> None:
@@ -73,19 +72,11 @@ def add_to_bias(model: ir.Model, layer: Layer, correction: FloatArray) -> None:
     if layer.kind == "conv":
         _replace_with_bias(model, node, bias)
         return
-    output = node.outputs[0]
-    added = ir.node("Add", [output, bias], name=f"{layer.node}_bias")
-    added.outputs[0].name = f"{output.name}_biased"
-    added.outputs[0].type, added.outputs[0].shape = output.type, output.shape
-    model.graph.insert_after(node, added)
-    ir.convenience.replace_all_uses_with(output, added.outputs[0], replace_graph_outputs=True)
-    added.replace_input_with(0, output)
+    append_node(node.outputs[0], ir.node("Add", [node.outputs[0], bias], name=f"{layer.node}_bias"))
 
 
 def _replace_with_bias(model: ir.Model, node: ir.Node, bias: ir.Value) -> None:
     import onnx_ir as ir
-
-    from edgevit.graph.passes import replace_node
 
     new = ir.node("Conv", [*node.inputs[:2], bias], name=node.name, metadata_props=dict(node.metadata_props))
     for key, attribute in node.attributes.items():

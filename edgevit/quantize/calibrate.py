@@ -15,7 +15,7 @@ from edgevit.graph import storage
 from edgevit.graph.execute import Executor
 from edgevit.graph.layers import Layer, quantizable_layers
 from edgevit.quantize.observers import InputObserver
-from edgevit.quantize.statistics_file import seal
+from edgevit.quantize.statistics_file import statistics_digest
 from edgevit.types import CalibrationStats
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ def calibrate(
     if samples == 0:
         raise SetError(f"expected samples in the calibration set {options.set_name}, found none; name another set")
     seen = {name: observer.result() for name, observer in observers.items()}
-    return seal(
-        CalibrationStats(
+    result = CalibrationStats(
             model_digest=model.digest,
             set_digest=options.set_digest,
             set_name=options.set_name,
@@ -72,7 +71,7 @@ def calibrate(
             inputs={layer.name: seen[layer.input] for layer in layers},
             outputs=ranges,
         )
-    )
+    return msgspec.structs.replace(result, digest=statistics_digest(result))
 
 
 def _observers(layers: tuple[Layer, ...], options: CalibrationOptions) -> dict[str, InputObserver]:

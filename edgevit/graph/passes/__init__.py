@@ -31,6 +31,22 @@ def replace_node(old: ir.Node, new: ir.Node) -> None:
     after.name = name
 
 
+def append_node(value: ir.Value, new: ir.Node) -> None:
+    """Puts `new`, which reads `value`, behind it: `new`'s output takes over `value`'s name, type, shape and uses."""
+    import onnx_ir as ir
+
+    producer, after = value.producer(), new.outputs[0]
+    assert producer is not None and producer.graph is not None
+    after.shape, after.type = value.shape, value.type
+    ir.convenience.replace_all_uses_with(value, after, replace_graph_outputs=True)
+    for index, source in enumerate(new.inputs):
+        if source is after:
+            new.replace_input_with(index, value)
+    producer.graph.insert_after(producer, new)
+    name, value.name = value.name, f"{value.name}_before_{new.op_type.lower()}"
+    after.name = name
+
+
 def constant(model: ir.Model, name: str, array: object) -> ir.Value:
     """An initializer holding `array`; an existing one of that name is used again."""
     import onnx_ir as ir

@@ -1,0 +1,232 @@
+"""From statistics to a plan: equalization, ranges, weight scales, and which layers stay in float.
+
+Each choice is made by what it does to the layer's own output (`output_error`), so a plan needs no labels and no
+further run of the model, except for the bias correction (`bias.py`).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from edgevit.errors import PlanError
+from edgevit.graph import storage
+from edgevit.graph.layers import Layer, layer_bias, layer_weight, quantizable_layers
+from edgevit.graph.producers import VALUES, absorbing_parameters
+from edgevit.quantize.adjust import EXPLICIT, adjust_weights
+from edgevit.quantize.output_error import error_at, prepare
+from edgevit.quantize.ranges import choose_input_range, choose_weight_scales, search_input_range
+from edgevit.quantize.saturation import pair_safe_scales, seven_bit_scales
+from edgevit.quantize.scales import scale_from_range
+from edgevit.quantize.smoothing import choose_equalization, equalized_stats
+from edgevit.types import LayerPlan, QuantPlan, SkippedLayer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import onnx_ir as ir
+    from numpy.typing import NDArray
+
+    from edgevit.types import CalibrationStats, ChannelStats, OnnxModel
+
+    FloatArray = NDArray[np.float32]
+
+EXPLICIT_GAIN = 0.5
+"""An explicit multiplication is another operator in the model; it has to halve the layer's error."""
+
+
+class PlanOptions(msgspec.Struct, frozen=True, kw_only=True):
+    ranges: str = "search"
+    """How input ranges are chosen: `search`, or one named method for all (`min-max`, `percentile-99.99`, …)."""
+    weights: str = "search"
+    """`search` or `min-max`."""
+    equalize: frozenset[str] = frozenset({"norm", "values", "multiply"})
+    """Where equalization may go: into a norm, into an attention's values, into an explicit multiplication."""
+    safe_without_vnni: bool = False
+    skip: tuple[str, ...] = ()
+    """Patterns of parameter names that stay in float: `head.*`, `*.fc2.weight`."""
+    least_layer_sqnr_db: float = 12.0
+    """A layer whose own output would be noisier than this stays in float."""
+
+
+class _Group(msgspec.Struct, frozen=True, kw_only=True):
+    """Layers that read one tensor, with what was decided for that tensor."""
+
+    layers: tuple[Layer, ...]
+    stats: ChannelStats
+    factors: tuple[float, ...] = ()
+    into: str = ""
+
+
+def make_plan(
+    model: OnnxModel,
+    stats: CalibrationStats,
+    options: PlanOptions | None = None,
+    name: str = "",
+    progress: Callable[[str], None] = lambda layer: None,
+) -> QuantPlan:
+    """The plan for `model` under `stats`. `progress` is called with each layer's name as it is decided.
+
+    Raises PlanError for a skip pattern that matches no layer.
+    """
+    options = options or PlanOptions()
+    graph = storage.load(model.path)
+    layers = quantizable_layers(graph)
+    _check_patterns(options.skip, layers)
+    active = [layer for layer in layers if not _matching(layer, options.skip)]
+    groups = [_equalize(graph, group, stats, layers, options) for group in _by_input(active)]
+    adjust_weights(graph, _equalization_only(groups))
+    adjusted = {layer.name: layer for layer in quantizable_layers(graph)}
+    planned: list[LayerPlan] = []
+    skipped = [
+        SkippedLayer(name=layer.name, reason=f"left in float as asked ({_matching(layer, options.skip)})")
+        for layer in layers
+        if _matching(layer, options.skip)
+    ]
+    for group in groups:
+        entries, errors = _plan_group(graph, group, adjusted, stats, options)
+        for entry, error in zip(entries, errors, strict=True):
+            progress(entry.name)
+            sqnr = -10 * math.log10(max(error, 1e-30))
+            # An equalized input has already changed the norm before it: that layer has to stay in the plan.
+            if sqnr < options.least_layer_sqnr_db and not entry.equalization:
+                reason = f"its output would keep {sqnr:.1f} dB in int8, below {options.least_layer_sqnr_db:g} dB"
+                skipped.append(SkippedLayer(name=entry.name, reason=reason))
+            else:
+                planned.append(entry)
+    order = {layer.name: index for index, layer in enumerate(layers)}
+    return QuantPlan(
+        model=name,
+        model_digest=model.digest,
+        statistics_digest=stats.digest,
+        samples=stats.samples,
+        seed=stats.seed,
+        safe_without_vnni=options.safe_without_vnni,
+        layers=tuple(sorted(planned, key=lambda entry: order[entry.name])),
+        skipped=tuple(sorted(skipped, key=lambda entry: order[entry.name])),
+    )
+
+
+def _by_input(layers: Sequence[Layer]) -> list[tuple[Layer, ...]]:
+    groups: dict[str, list[Layer]] = {}
+    for layer in layers:
+        groups.setdefault(layer.input, []).append(layer)
+    return [tuple(group) for group in groups.values()]
+
+
+def _equalize(
+    graph: ir.Model, group: tuple[Layer, ...], stats: CalibrationStats, layers: Sequence[Layer], options: PlanOptions
+) -> _Group:
+    seen = stats.inputs[group[0].name]
+    if any(layer.kind != "linear" for layer in group):
+        return _Group(layers=group, stats=seen)
+    into = absorbing_parameters(graph, group, layers)
+    place = "multiply" if into is None else "values" if into.endswith(VALUES) else "norm"
+    if place not in options.equalize:
+        return _Group(layers=group, stats=seen)
+    choice = choose_equalization(seen, [layer_weight(graph, layer) for layer in group])
+    worth = choice.alpha is not None and (into is not None or choice.error_after < EXPLICIT_GAIN * choice.error_before)
+    if not worth:
+        return _Group(layers=group, stats=seen)
+    factors = tuple(float(factor) for factor in choice.factors)
+    return _Group(
+        layers=group, stats=equalized_stats(seen, choice.factors), factors=factors, into=into or EXPLICIT
+    )
+
+
+def _equalization_only(groups: Sequence[_Group]) -> QuantPlan:
+    """A plan that does nothing but equalize, to adjust the weights that the scales are then chosen for."""
+    return QuantPlan(
+        model="",
+        model_digest="",
+        layers=tuple(
+            LayerPlan(
+                name=layer.name,
+                kind=layer.kind,
+                input_scale=1.0,
+                weight_scale=(),
+                equalization=group.factors,
+                equalization_into=group.into,
+            )
+            for group in groups
+            if group.factors
+            for layer in group.layers
+        ),
+    )
+
+
+def _plan_group(
+    graph: ir.Model, group: _Group, layers: dict[str, Layer], stats: CalibrationStats, options: PlanOptions
+) -> tuple[list[LayerPlan], list[float]]:
+    """The entries of the layers that read one tensor, and each one's own output error; they share the input's scale."""
+    weights = [layer_weight(graph, layers[layer.name]) for layer in group.layers]
+    scales = [
+        _weight_scales(layer, weight, group.stats, options) for layer, weight in zip(group.layers, weights, strict=True)
+    ]
+    if options.ranges == "search":
+        threshold, method, _ = search_input_range(prepare(group.stats, weights, [scale for scale, _ in scales]))
+        method = f"search:{method}"
+    else:
+        threshold, method = choose_input_range(group.stats, weights[0], options.ranges)
+    entries, errors = [], []
+    for layer, weight, (scale, weight_method) in zip(group.layers, weights, scales, strict=True):
+        errors.append(error_at(prepare(group.stats, [weight], [scale]), threshold))
+        entries.append(
+            LayerPlan(
+                name=layer.name,
+                kind=layer.kind,
+                input_scale=float(scale_from_range(threshold)),
+                weight_scale=tuple(float(value) for value in scale),
+                output_scale=_output_scale(graph, layers[layer.name], weight, group.stats, stats),
+                input_method=method,
+                weight_method=weight_method,
+                equalization=group.factors,
+                equalization_into=group.into,
+            )
+        )
+    return entries, errors
+
+
+def _weight_scales(
+    layer: Layer, weight: FloatArray, seen: ChannelStats, options: PlanOptions
+) -> tuple[FloatArray, str]:
+    if options.weights == "search":
+        scale = choose_weight_scales(weight, seen.channel_power).scale
+    else:
+        scale = scale_from_range(np.abs(weight).max(axis=1))
+    if not options.safe_without_vnni:
+        return scale, options.weights
+    if layer.kind == "conv":
+        return seven_bit_scales(weight, scale), f"{options.weights}, seven bits"
+    return pair_safe_scales(weight, scale), f"{options.weights}, pair-safe"
+
+
+def _output_scale(
+    graph: ir.Model, layer: Layer, weight: FloatArray, seen: ChannelStats, stats: CalibrationStats
+) -> float | None:
+    """From the observed output, or from the sampled rows where the adjusted weights are larger than those observed."""
+    low, high = stats.outputs.get(layer.name, (0.0, 0.0))
+    widest = max(-low, high)
+    if layer.kind == "linear":
+        outputs = seen.rows @ weight.T
+        bias = layer_bias(graph, layer)
+        widest = max(widest, float(np.abs(outputs if bias is None else outputs + bias).max()))
+    return float(scale_from_range(widest)) if widest > 0 else None
+
+
+def _matching(layer: Layer, patterns: Sequence[str]) -> str:
+    return next((pattern for pattern in patterns if fnmatch.fnmatchcase(layer.name, pattern)), "")
+
+
+def _check_patterns(patterns: Sequence[str], layers: Sequence[Layer]) -> None:
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(layer.name, pattern) for layer in layers):
+            raise PlanError(
+                f"expected --skip {pattern!r} to match a layer, found none; layers are called {layers[0].name}, …"
+            )
+
+
