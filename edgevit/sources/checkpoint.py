@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import pickle
 import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError  # noqa: TID251 - only the error; torch.load below is restricted
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,6 +28,12 @@ PREFIXES = ("module.", "_orig_mod.", "model.")
 
 NAMED = 5
 """How many parameters an error names before it only counts."""
+
+_UNREADABLE = (
+    RuntimeError, EOFError, struct.error, LookupError, ValueError, TypeError, AttributeError, AssertionError,
+    OverflowError, MemoryError,
+)  # fmt: skip
+"""What torch's restricted unpickler raises on damaged files besides UnpicklingError, found by mutating files."""
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,14 +86,15 @@ def fit_state_dict(module: nn.Module, checkpoint: Checkpoint, path: Path) -> Non
         _listing("of another shape", unlike),
     ]
     if any(parts):
+        found_instead = ", ".join(filter(None, parts))
         raise CheckpointError(
-            f"expected the {len(wanted)} parameters of {type(module).__name__}, found {'; '.join(filter(None, parts))}; "
+            f"expected the {len(wanted)} parameters of {type(module).__name__}, found {found_instead}, "
             f"at {path}; hand in the weights of this architecture, or name the architecture they belong to"
         )
     bad = [name for name, value in found.items() if not torch.isfinite(value).all()]
     if bad:
         raise CheckpointError(
-            f"expected finite weights, found NaN or infinity in {_listing('parameters', bad)}; at {path}; "
+            f"expected finite weights, found NaN or infinity in {_listing('parameters', bad)}, at {path}; "
             "the training that wrote it diverged or the file is damaged: hand in another checkpoint"
         )
     module.load_state_dict(found, strict=True, assign=True)
@@ -145,15 +152,15 @@ def _read_torch(path: Path) -> object:
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         culprit = re.search(r"GLOBAL ([\w.]+)", str(error))
         if culprit is None:
             raise damaged(path, "its pickle cannot be read") from error
         raise CheckpointError(
-            f"expected a state dict of tensors, found a pickle that calls {culprit[1]} at {path}; it was refused and not "
-            "run: where you trust it, load it yourself and save its state dict as safetensors"
+            f"expected a state dict of tensors, found a pickle that calls {culprit[1]} at {path}; it was refused and "
+            "not run: where you trust it, load it yourself and save its state dict as safetensors"
         ) from error
-    except (RuntimeError, EOFError, struct.error, KeyError, ValueError) as error:
+    except _UNREADABLE as error:
         raise damaged(path, (str(error) or type(error).__name__).splitlines()[0]) from error
 
 

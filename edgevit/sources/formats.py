@@ -25,17 +25,18 @@ def checkpoint_format(path: Path) -> CheckpointFormat:
     head, size = _head(path)
     if path.name.endswith(".index.json"):
         return "index"
+    # Before the pickles: a header of 128 bytes begins with 0x80, as they do. safetensors caps the header at 100 MB.
+    if head[4:9] == b"\0\0\0\0{":
+        header = int.from_bytes(head[:8], "little")
+        if 8 + header > size:
+            raise damaged(path, f"a header of {header} bytes in {size} bytes")
+        return "safetensors"
     if head.startswith(b"PK\x03\x04"):
         return _zip_format(path)
     if head.startswith(_LEGACY_MAGIC):
         return "torch"
     if head.startswith(b"\x80") and not head.startswith(_LEGACY_MAGIC[: len(head)]):
         raise foreign(path, "a Python pickle that torch.save did not write; it was refused, because it could run code")
-    if head[8:9] == b"{":
-        header = int.from_bytes(head[:8], "little")
-        if 8 + header > size:
-            raise damaged(path, f"a header of {header} bytes in {size} bytes")
-        return "safetensors"
     if size < len(_LEGACY_MAGIC):
         raise damaged(path, f"only {size} bytes")
     raise foreign(path, _describe(head))
@@ -49,7 +50,8 @@ def foreign(path: Path, found: str) -> CheckpointError:
 def damaged(path: Path, found: str) -> CheckpointError:
     """The error for a checkpoint that is cut short or corrupt."""
     return CheckpointError(
-        f"expected a complete checkpoint, found a truncated or damaged one ({found}) at {path}; copy or download it again"
+        f"expected a complete checkpoint, found a truncated or damaged one ({found}) at {path}; "
+        "copy or download it again"
     )
 
 
@@ -75,8 +77,8 @@ def _zip_format(path: Path) -> CheckpointFormat:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile as error:
-        raise damaged(path, "a ZIP archive without its directory") from error
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise damaged(path, f"a ZIP archive whose directory cannot be read: {error}") from error
     members = {name.partition("/")[2] for name in names}
     if {"constants.pkl", "data.pkl"} <= members:
         raise foreign(path, "a TorchScript archive, which holds code and not a state dict")

@@ -10,8 +10,6 @@ from edgevit.sources.vit import load_vit, untrained_vit
 from edgevit.types import FloatModel
 from edgevit.zoo import find_entry
 
-WEIGHTS_FILE = "model.safetensors"
-
 
 def load_zoo(name: str, weights: Path | None = None, options: SourceOptions | None = None) -> FloatModel:
     """The zoo's model of that name, float32, in evaluation mode.
@@ -24,8 +22,7 @@ def load_zoo(name: str, weights: Path | None = None, options: SourceOptions | No
     entry = find_entry(name)
     require("torch", f"loading zoo:{name}")
     options = options or SourceOptions()
-    published = entry.checkpoint / WEIGHTS_FILE if entry.checkpoint is not None else None
-    weights = weights or (published if published is not None and published.exists() else None)
+    weights = weights or entry.checkpoint
     if weights is None:
         return untrained_vit(entry, options)
     return load_vit(entry, weights, options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgevit.zoo.catalog import ZooEntry, find_entry, vit_config, zoo_names
+from edgevit.zoo.catalog import ModelCard, ZooEntry, find_entry, read_card, vit_config, zoo_names
 from edgevit.zoo.config import ViTConfig
 
-__all__ = ["ViTConfig", "ZooEntry", "find_entry", "vit_config", "zoo_names"]
+__all__ = ["ModelCard", "ViTConfig", "ZooEntry", "find_entry", "read_card", "vit_config", "zoo_names"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from edgevit.errors import InputError
-from edgevit.types import ImagePreprocess
+from edgevit.errors import CheckpointError, InputError
+from edgevit.types import ImagePreprocess, Value
 from edgevit.zoo.config import ViTConfig
 
 _SIZES = {"tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
@@ -18,6 +18,42 @@ _RESOLUTIONS = {224: 0.9, 384: 1.0}
 
 DIGITS = "digits-vit"
 
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+CARD_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+
+
+class ModelCard(Value, frozen=True, kw_only=True):
+    """What is published beside trained weights: `config.json` in the checkpoint's directory."""
+
+    architecture: ViTConfig
+    preprocess: ImagePreprocess
+    labels: tuple[str, ...]
+    calibration: str
+    """The set that the model was trained on, and that calibration draws from."""
+    evaluation: str
+    """The held-out set, in no way used for training or for choosing settings."""
+    accuracy: float
+    """Top-1 on the whole evaluation set in float32, percent."""
+    samples: int
+    """Images in the evaluation set."""
+    split: str
+    """The rule that parts the two sets."""
+    script: str
+    """What trained it, from the top of the repository."""
+    training: dict[str, float | int | str]
+    """The script's settings."""
+
+
+def read_card(path: Path) -> ModelCard:
+    """The card at `path`. Raises CheckpointError when it is missing or not one."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=ModelCard)
+    except (OSError, msgspec.DecodeError) as error:
+        raise CheckpointError(
+            f"expected the published checkpoint's card, found '{error}' at {path}; install edgevit again"
+        ) from error
+
 
 class ZooEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One model of the zoo: everything about it but its parameters."""
@@ -27,7 +63,7 @@ class ZooEntry(msgspec.Struct, frozen=True, kw_only=True):
     preprocess: ImagePreprocess
     labels: tuple[str, ...]
     checkpoint: Path | None = None
-    """The directory with `model.safetensors`; None for sizes that exist untrained, for speed and scale only."""
+    """The published weights; None for sizes that exist untrained, for speed and scale only."""
     calibration: str | None = None
     evaluation: str | None = None
 
@@ -40,7 +76,7 @@ def zoo_names() -> tuple[str, ...]:
 def find_entry(name: str) -> ZooEntry:
     """The entry of that name. Raises InputError with the choices for any other."""
     if name == DIGITS:
-        return _digits()
+        return _published(name)
     family, _, pixels = name.rpartition("-")
     size = family.removeprefix("vit-")
     if name not in zoo_names():
@@ -62,13 +98,15 @@ def _untrained(name: str, size: str, pixels: int) -> ZooEntry:
     return ZooEntry(name=name, config=config, preprocess=preprocess, labels=tuple(map(str, range(config.classes))))
 
 
-def _digits() -> ZooEntry:
+def _published(name: str) -> ZooEntry:
+    folder = CHECKPOINTS / name
+    card = read_card(folder / CARD_FILE)
     return ZooEntry(
-        name=DIGITS,
-        config=ViTConfig(image_size=(48, 48), channels=1, dim=96, depth=6, heads=4, classes=10),
-        preprocess=ImagePreprocess(mode="L", size=(48, 48), resize="exact", mean=(0.5,), std=(0.5,)),
-        labels=tuple("0123456789"),
-        checkpoint=Path(__file__).parent / "checkpoints" / DIGITS,
-        calibration="zoo:digits-vit:calibration",
-        evaluation="zoo:digits-vit:evaluation",
+        name=name,
+        config=card.architecture,
+        preprocess=card.preprocess,
+        labels=card.labels,
+        checkpoint=folder / WEIGHTS_FILE,
+        calibration=card.calibration,
+        evaluation=card.evaluation,
     )

@@ -73,8 +73,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
-        x = x + self.mlp(self.norm2(x))
-        return x
+        return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
 
 
 class VisionTransformer(nn.Module):
