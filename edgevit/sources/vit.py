@@ -16,7 +16,7 @@ from edgevit.types import FloatModel, ImagePreprocess, Signature, TensorSpec
 from edgevit.zoo import ViTConfig, ZooEntry
 
 if TYPE_CHECKING:
-    from torch import nn
+    from edgevit.zoo.vit import VisionTransformer
 
 
 def load_vit(entry: ZooEntry, weights: Path, options: SourceOptions) -> FloatModel:
@@ -45,10 +45,10 @@ def untrained_vit(entry: ZooEntry, options: SourceOptions) -> FloatModel:
 
 
 def vit_model(
-    entry: ZooEntry, module: nn.Module, options: SourceOptions, *, trained: bool, notes: tuple[str, ...] = ()
+    entry: ZooEntry, module: VisionTransformer, options: SourceOptions, *, trained: bool, notes: tuple[str, ...] = ()
 ) -> FloatModel:
     """A module of `edgevit.zoo.vit` with everything that travels with it; its parameters are frozen."""
-    config: ViTConfig = module.config  # type: ignore[assignment]
+    config = module.config
     return FloatModel(
         name=entry.name,
         module=module.eval().requires_grad_(False),

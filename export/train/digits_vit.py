@@ -178,6 +178,7 @@ def publish(settings: Settings) -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     state = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(state, OUT / WEIGHTS_FILE, metadata={"format": "pt"})
+    (OUT / WEIGHTS_FILE).chmod(0o644)  # safetensors leaves 0600, which a wheel would carry to every user
     (OUT / CARD_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
     print(f"held-out accuracy {card.accuracy:.2f} % of {card.samples} images; written to {OUT}")
 
