@@ -81,5 +81,3 @@ def _with_taps(path: Path, taps: Sequence[str]) -> Path:
     tapped = path.with_name(name.rpartition("/")[2])
     onnx.save(model, str(tapped))
     return tapped
-
-

@@ -54,7 +54,6 @@ def lower(program: torch.export.ExportedProgram, model: FloatModel, path: Path) 
 
 def to_graph(program: torch.export.ExportedProgram, model: FloatModel) -> ir.Model:
     """The dynamo exporter's graph, with the signature's names on inputs, outputs and the batch dimension."""
-    import onnx_ir as ir
     import torch
 
     try:

@@ -55,7 +55,7 @@ def adjust_weights(model: ir.Model, plan: QuantPlan) -> None:
         layer = layers[entry.name]
         if entry.equalization and entry.equalization_into != EXPLICIT and layer.input not in done:
             done.add(layer.input)
-            _absorb(model, entry.equalization_into, 1 / np.asarray(entry.equalization, dtype=np.float32))
+            _absorb(model, entry.equalization_into, np.float32(1) / np.asarray(entry.equalization, np.float32))
 
 
 def add_to_bias(model: ir.Model, layer: Layer, correction: FloatArray) -> None:
@@ -121,7 +121,8 @@ def _absorb(model: ir.Model, into: str, inverse: FloatArray) -> None:
     layer = next((layer for layer in quantizable_layers(model) if layer.name == name), None)
     if layer is None:
         raise PlanError(
-            f"expected equalization_into to name a norm or a layer with {VALUES}, found {into!r}, which the model has not"
+            f"expected equalization_into to name a norm or a layer with {VALUES}, found {into!r}, which the model "
+            "does not have; correct it in the plan"
         )
     rows = np.ones(layer.out_channels, np.float32)
     rows[-len(inverse) :] = inverse

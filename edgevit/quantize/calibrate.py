@@ -63,14 +63,14 @@ def calibrate(
         raise SetError(f"expected samples in the calibration set {options.set_name}, found none; name another set")
     seen = {name: observer.result() for name, observer in observers.items()}
     result = CalibrationStats(
-            model_digest=model.digest,
-            set_digest=options.set_digest,
-            set_name=options.set_name,
-            samples=samples,
-            seed=options.seed,
-            inputs={layer.name: seen[layer.input] for layer in layers},
-            outputs=ranges,
-        )
+        model_digest=model.digest,
+        set_digest=options.set_digest,
+        set_name=options.set_name,
+        samples=samples,
+        seed=options.seed,
+        inputs={layer.name: seen[layer.input] for layer in layers},
+        outputs=ranges,
+    )
     return msgspec.structs.replace(result, digest=statistics_digest(result))
 
 

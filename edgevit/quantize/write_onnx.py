@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from edgevit.graph import storage
-from edgevit.graph.layers import Layer, quantizable_layers
+from edgevit.graph.layers import quantizable_layers
 from edgevit.graph.passes import constant, tidy
 from edgevit.quantize.adjust import adjust_weights
 from edgevit.quantize.plan_check import check_plan_fits
@@ -22,10 +22,14 @@ from edgevit.quantize.scales import quantize
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+    from typing import TypeAlias
 
     import onnx_ir as ir
 
     from edgevit.types import LayerPlan, OnnxModel, QuantPlan
+
+    InputPairs: TypeAlias = dict[tuple[str, float], ir.Value]
+    """(tensor, scale) to the dequantized tensor: layers that read one tensor with one scale share its Q/DQ pair."""
 
 
 class WriteOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,20 +60,23 @@ def quantize_graph(model: ir.Model, plan: QuantPlan, options: WriteOptions) -> t
         for entry in plan.layers
         if entry.kind in options.kinds and (options.only is None or entry.name in options.only)
     ]
-    pairs: dict[tuple[str, float], ir.Value] = {}
+    pairs: InputPairs = {}
     nodes = {str(node.name): node for node in model.graph}
     for entry in written:
-        layer = layers[entry.name]
-        node = nodes[layer.node]
-        _quantize_weight(model, node, layer, entry)
-        source = node.inputs[0]
-        assert source is not None
-        key = (str(source.name), entry.input_scale)
-        if key not in pairs:
-            pairs[key] = _quantize_input(model, source, entry)
-        node.replace_input_with(0, pairs[key])
+        quantize_node(model, nodes[layers[entry.name].node], entry, pairs)
     tidy(model)
     return tuple(entry.name for entry in written)
+
+
+def quantize_node(model: ir.Model, node: ir.Node, entry: LayerPlan, pairs: InputPairs) -> None:
+    """Q/DQ before the input and the weight of one MatMul or Conv; `pairs` are those that other layers can share."""
+    _quantize_weight(model, node, entry)
+    source = node.inputs[0]
+    assert source is not None
+    key = (str(source.name), entry.input_scale)
+    if key not in pairs:
+        pairs[key] = _quantize_input(model, source, entry)
+    node.replace_input_with(0, pairs[key])
 
 
 def _quantize_input(model: ir.Model, source: ir.Value, entry: LayerPlan) -> ir.Value:
@@ -85,19 +92,19 @@ def _quantize_input(model: ir.Model, source: ir.Value, entry: LayerPlan) -> ir.V
     return up.outputs[0]
 
 
-def _quantize_weight(model: ir.Model, node: ir.Node, layer: Layer, entry: LayerPlan) -> None:
+def _quantize_weight(model: ir.Model, node: ir.Node, entry: LayerPlan) -> None:
     import onnx_ir as ir
 
-    value = model.graph.initializers[layer.name]
+    value = model.graph.initializers[entry.name]
     assert value.const_value is not None
-    axis = 1 if layer.kind == "linear" else 0
+    axis = 1 if entry.kind == "linear" else 0
     scales = np.asarray(entry.weight_scale, dtype=np.float32)
     codes = quantize(value.const_value.numpy(), scales, axis, narrow=True)
-    stored = constant(model, f"{layer.name}.int8", codes)
-    scale = constant(model, f"{layer.name}.scale", scales)
-    zero = constant(model, f"{layer.name}.zero_point", np.zeros(scales.shape, np.int8))
-    up = ir.node("DequantizeLinear", [stored, scale, zero], {"axis": axis}, name=f"{layer.name}.dequantize")
-    up.outputs[0].name = f"{layer.name}.dequantized"
+    stored = constant(model, f"{entry.name}.int8", codes)
+    scale = constant(model, f"{entry.name}.scale", scales)
+    zero = constant(model, f"{entry.name}.zero_point", np.zeros(scales.shape, np.int8))
+    up = ir.node("DequantizeLinear", [stored, scale, zero], {"axis": axis}, name=f"{entry.name}.dequantize")
+    up.outputs[0].name = f"{entry.name}.dequantized"
     up.outputs[0].type, up.outputs[0].shape = value.type, value.shape
     model.graph.insert_before(node, up)
     node.replace_input_with(1, up.outputs[0])

@@ -35,9 +35,7 @@ def open_session(bundle: Bundle, build: Build, options: OpenOptions) -> EngineSe
     target = get_target(build.target)
     state = target.availability()
     if not state.run:
-        raise UnavailableError(
-            f"expected the engine of {build.name} on this machine, found none; run: {state.run_fix}"
-        )
+        raise UnavailableError(f"expected the engine of {build.name} on this machine, found none; run: {state.run_fix}")
     return target.open(bundle.directory(build), build, options)
 
 

@@ -43,4 +43,4 @@ def parse_target(text: str) -> tuple[str, Precision]:
         raise InputError(
             f"expected a precision of {name}, one of {', '.join(target.precisions)}; found {wanted!r} in {text!r}"
         )
-    return name, cast("Precision", wanted)
+    return name, wanted

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edgevit.types import Arrays, Build, Engine, Execution, FloatModel, OnnxModel, Precision, QuantPlan, Signature
 
 
-class ClosedSession(InputError):
+class ClosedSession(InputError):  # noqa: N818 - it names a state of the session
     """`run` after `close`."""
 
     def __init__(self, build: str) -> None:
@@ -73,6 +73,9 @@ class Target(Protocol):
     precisions: tuple[Precision, ...]
 
     def availability(self) -> Availability: ...
+
+    def why_not(self, precision: Precision) -> str:
+        """Why this machine cannot build and execute that precision although the engine is here; empty if it can."""
 
     def build(self, source: BuildSource, precision: Precision, options: dict[str, str], out: Path) -> dict[str, str]:
         """Writes the engine's files into the empty directory `out`; returns the options it really used."""

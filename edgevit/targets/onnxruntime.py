@@ -32,7 +32,14 @@ PROVIDER = "CPUExecutionProvider"
 OPSET = 21
 """ONNX Runtime's fusions know the operators of opset 21; nothing in a lowered graph needs a later one but Attention,
 which this target replaces."""
-INT8_OPERATORS = ("MatMulIntegerToFloat", "QLinearMatMul", "MatMulInteger", "DynamicQuantizeMatMul", "QGemm", "QLinearConv")
+INT8_OPERATORS = (
+    "MatMulIntegerToFloat",
+    "QLinearMatMul",
+    "MatMulInteger",
+    "DynamicQuantizeMatMul",
+    "QGemm",
+    "QLinearConv",
+)
 FLOAT_OPERATORS = ("MatMul", "FusedMatMul", "Gemm", "FusedGemm", "Conv", "FusedConv")
 
 
@@ -47,6 +54,11 @@ def availability() -> Availability:
             return Availability(build=True, run=True, version=found)
     fix = "pip install 'edgevit[onnxruntime]'"
     return Availability(build=False, run=False, build_fix=fix, run_fix=fix)
+
+
+def why_not(precision: Precision) -> str:
+    """Its CPU provider executes what it offers on every processor."""
+    return ""
 
 
 def build(source: BuildSource, precision: Precision, options: dict[str, str], out: Path) -> dict[str, str]:
@@ -67,7 +79,7 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
     return {"optimize": options.get("optimize", "yes"), "opset": str(opset)}
 
 
-def open(directory: Path, build: Build, options: OpenOptions) -> OnnxRuntimeSession:  # noqa: A001 - the protocol's verb
+def open(directory: Path, build: Build, options: OpenOptions) -> OnnxRuntimeSession:
     """Opens a build of this target."""
     return OnnxRuntimeSession(directory, build, options)
 
@@ -107,7 +119,9 @@ class OnnxRuntimeSession:
             quantized_executed=len(done),
             layers=layers,
             warnings=tuple(
-                f"{layer.name} was asked for in int8 and runs in {layer.executed}" for layer in wanted if layer not in done
+                f"{layer.name} was asked for in int8 and runs in {layer.executed}"
+                for layer in wanted
+                if layer not in done
             ),
         )
 
@@ -214,5 +228,3 @@ def _onnxruntime() -> Any:
     except ModuleNotFoundError as error:
         raise missing_package("onnxruntime", "onnxruntime", "the target onnxruntime") from error
     return onnxruntime
-
-

@@ -10,7 +10,6 @@ import queue
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-
 from edgevit.errors import BuildError, BundleError, InputError, UnavailableError, missing_package
 from edgevit.targets.base import Availability, ClosedSession, OpenOptions
 from edgevit.targets.processor import best_instruction_set, instruction_sets
@@ -42,6 +41,14 @@ def availability() -> Availability:
     return Availability(build=True, run=True, version=found)
 
 
+def why_not(precision: Precision) -> str:
+    """bfloat16 needs a processor that executes it; everything else runs wherever OpenVINO does."""
+    if precision != "bfloat16" or "BF16" in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return ""
+    found = best_instruction_set(instruction_sets())
+    return f"expected a processor that executes bfloat16, found {found}; build float32 or int8 here"
+
+
 def build(source: BuildSource, precision: Precision, options: dict[str, str], out: Path) -> dict[str, str]:
     """Writes model.xml and model.bin; with the option `blob=yes` also a blob locked to this device and version.
 
@@ -54,11 +61,8 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
         raise BuildError("expected a quantized graph for openvino:int8, found none; calibrate first")
     core = ov.Core()
     hint = options.get("float_layers", HINTS[precision])
-    if hint == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise UnavailableError(
-            f"expected a processor with bfloat16 for openvino:{precision}, found {best_instruction_set(instruction_sets())}; "
-            "build float32 or int8 here"
-        )
+    if hint == "bf16" and why_not("bfloat16"):
+        raise UnavailableError(f"openvino:{precision} with bfloat16: {why_not('bfloat16')}")
     try:
         converted = core.read_model(str(model.path))
         ov.save_model(converted, str(out / IR), compress_to_fp16=precision == "float16")
@@ -72,7 +76,7 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
     return used
 
 
-def open(directory: Path, build: Build, options: OpenOptions) -> OpenvinoSession:  # noqa: A001 - the protocol's verb
+def open(directory: Path, build: Build, options: OpenOptions) -> OpenvinoSession:
     """Opens a build of this target; the blob is used where it fits this device, the IR otherwise."""
     return OpenvinoSession(directory, build, options)
 
@@ -144,7 +148,9 @@ class OpenvinoSession:
             quantized_executed=len(done),
             layers=layers,
             warnings=tuple(
-                f"{layer.name} was asked for in int8 and runs in {layer.executed}" for layer in wanted if layer not in done
+                f"{layer.name} was asked for in int8 and runs in {layer.executed}"
+                for layer in wanted
+                if layer not in done
             ),
         )
 
@@ -198,7 +204,9 @@ def _executed(runtime: Any) -> dict[str, tuple[str, str]]:
             continue
         kernel = _runtime_info(operation, "primitiveType")
         suffix = kernel.rpartition("_")[2].lower()
-        precision = {"i8": "int8", "u8": "int8", "f32": "float32", "bf16": "bfloat16", "f16": "float16"}.get(suffix, suffix)
+        precision = {"i8": "int8", "u8": "int8", "f32": "float32", "bf16": "bfloat16", "f16": "float16"}.get(
+            suffix, suffix
+        )
         for original in _runtime_info(weight, "originalLayersNames").split(","):
             found.setdefault(_layer_name(original), (precision, kernel))
     return found
@@ -245,5 +253,3 @@ def _openvino() -> Any:
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
-
-

@@ -1,4 +1,4 @@
-"""Small rewrites of an ONNX graph, one file each: a function from model to the number of places it changed, in place."""
+"""Small rewrites of an ONNX graph in place, one file each: a function from model to the number of places changed."""
 
 from __future__ import annotations
 
@@ -54,6 +54,8 @@ def constant(model: ir.Model, name: str, array: object) -> ir.Value:
     if name in model.graph.initializers:
         return model.graph.initializers[name]
     tensor = ir.tensor(array, name=name)  # type: ignore[arg-type]
-    value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape))
+    value = ir.Value(
+        name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.numpy().shape)
+    )
     model.graph.initializers[name] = value
     return value

@@ -1,4 +1,4 @@
-"""Attention on split heads (batch, heads, tokens, width) becomes Attention on whole tensors (batch, tokens, heads*width).
+"""Attention on split heads (batch, heads, tokens, width) becomes one on whole tensors (batch, tokens, heads * width).
 
 The exporter writes the reshapes and transposes that split and join the heads around every Attention node, and takes
 q, k and v from one projection through a five-dimensional transpose. The operator can do all of that itself from
@@ -61,7 +61,7 @@ def _perm(node: ir.Node | None) -> tuple[int, ...]:
 
 
 def _only_use(value: ir.Value, op_type: str) -> ir.Node | None:
-    uses = value.uses()
+    uses = tuple(value.uses())
     return uses[0].node if len(uses) == 1 and uses[0].node.op_type == op_type else None
 
 

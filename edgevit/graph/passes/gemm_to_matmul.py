@@ -38,7 +38,8 @@ def gemm_to_matmul(model: ir.Model) -> int:
             assert node.graph is not None
             node.graph.insert_before(node, product)
             replace_node(
-                node, ir.node("Add", [product.outputs[0], bias], name=node.name, metadata_props=dict(node.metadata_props))
+                node,
+                ir.node("Add", [product.outputs[0], bias], name=node.name, metadata_props=dict(node.metadata_props)),
             )
         changed += 1
     if changed:
