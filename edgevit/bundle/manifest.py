@@ -28,11 +28,17 @@ class CalibrationFacts(Value, frozen=True, kw_only=True):
     samples: int
     seed: int = 0
     statistics_digest: str = ""
-    evaluation: str = ""
-    evaluation_digest: str = ""
-    evaluation_samples: int = 0
     coverage: str = ""
     """How well the samples cover the classes, in one sentence."""
+
+
+class EvaluationFacts(Value, frozen=True, kw_only=True):
+    """What the builds were judged on; `reference.npz` holds the float reference's outputs for it, in its order."""
+
+    set: str
+    """SET as it was given: what `edgevit parity` opens when it is told no other."""
+    set_digest: str
+    samples: int
 
 
 class Manifest(Value, frozen=True, kw_only=True):
@@ -57,6 +63,7 @@ class Manifest(Value, frozen=True, kw_only=True):
     files: tuple[BuildFile, ...] = ()
     """Everything that belongs to no build: plan.toml, golden.npz, report.html, report.json."""
     calibration: CalibrationFacts | None = None
+    evaluation: EvaluationFacts | None = None
     budget_points: float = 0.5
     """How many percentage points of the task's metric a build may lose and still pass."""
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from edgevit.types import FloatModel, TensorSpec
 
-MAX_BATCH = 256
+MAX_BATCH = 8
 
 
 class CaptureOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +37,9 @@ def capture(model: FloatModel, options: CaptureOptions | None = None) -> torch.e
     if options.batch is None:
         # Traced at batch 2: an example of batch 1 can bake the 1 in.
         batch = torch.export.Dim("batch", min=1, max=options.max_batch)
-        shapes = tuple({0: batch} if spec.shape and isinstance(spec.shape[0], str) else {} for spec in model.signature.inputs)
+        shapes = tuple(
+            {0: batch} if spec.shape and isinstance(spec.shape[0], str) else {} for spec in model.signature.inputs
+        )
     try:
         with torch.no_grad():
             return torch.export.export(model.module, examples, dynamic_shapes=shapes, strict=False)
@@ -64,7 +66,9 @@ def _explain(name: str, error: Exception) -> str:
     own = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if "/torch/" not in frame.filename and not frame.filename.endswith("graph/capture.py") and "<" not in frame.filename
+        if "/torch/" not in frame.filename
+        and not frame.filename.endswith("graph/capture.py")
+        and "<" not in frame.filename
     ]
     where = f" at {own[-1].filename}:{own[-1].lineno} ({(own[-1].line or '').strip()})" if own else ""
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -32,6 +32,9 @@ PROVIDER = "CPUExecutionProvider"
 OPSET = 21
 """ONNX Runtime's fusions know the operators of opset 21; nothing in a lowered graph needs a later one but Attention,
 which this target replaces."""
+UNWANTED = ("MatMulAddFusion",)
+"""On two-dimensional inputs (a classifier's head) it makes a Gemm before the int8 kernel is chosen, and an int8 Gemm
+needs an int32 bias."""
 INT8_OPERATORS = (
     "MatMulIntegerToFloat",
     "QLinearMatMul",
@@ -73,7 +76,7 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
     if options.get("optimize", "yes") == "no":
         prepared.rename(out / MODEL)
     else:
-        _optimize(prepared, out / MODEL)
+        _optimize(prepared, out / MODEL, UNWANTED if precision == "int8" else ())
         for part in out.glob("prepared.onnx*"):
             part.unlink()
     return {"optimize": options.get("optimize", "yes"), "opset": str(opset)}
@@ -148,7 +151,7 @@ def _prepare(source: BuildSource, precision: Precision, path: Path) -> int:
     return graph.opset_imports[""]
 
 
-def _optimize(path: Path, destination: Path) -> None:
+def _optimize(path: Path, destination: Path, without: tuple[str, ...]) -> None:
     ort = _onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 3
@@ -159,7 +162,7 @@ def _optimize(path: Path, destination: Path) -> None:
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{MODEL}.data")
         options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
     try:
-        ort.InferenceSession(str(path), options, providers=[PROVIDER])
+        ort.InferenceSession(str(path), options, providers=[PROVIDER], disabled_optimizers=list(without))
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
         raise BuildError(f"ONNX Runtime refused {path.name}: {str(error).splitlines()[0]}") from error
 

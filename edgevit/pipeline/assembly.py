@@ -1,0 +1,317 @@
+"""From built files to a bundle: executed, judged, measured, reported, and listed in the manifest."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypedDict
+
+import msgspec
+import numpy as np
+
+from edgevit import __version__
+from edgevit.bundle import (
+    GOLDEN,
+    Bundle,
+    CalibrationFacts,
+    EvaluationFacts,
+    Manifest,
+    describe_directory,
+    describe_file,
+    open_bundle,
+    write_golden,
+    write_manifest,
+)
+from edgevit.measure import BenchOptions, describe_machine
+from edgevit.measure.bench import bench as bench_bundle
+from edgevit.parity.ladder import out_of_budget
+from edgevit.parity.layers import first_divergent, layer_parity
+from edgevit.parity.metrics import sqnr_db
+from edgevit.pipeline.proof import build_rungs
+from edgevit.pipeline.stages import requires_any
+from edgevit.quantize.plan_file import write_plan
+from edgevit.report import CalibrationFacts as ReportedCalibration
+from edgevit.report import ReportData, summarize_plan, write_report
+from edgevit.runtime.selection import open_session, why_not_here
+from edgevit.sets import coverage
+from edgevit.targets import get_target, parse_target
+from edgevit.targets.base import OpenOptions
+from edgevit.types import Build, Engine, LayerParity, ParityReport, Rung
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgevit.parity.compare import ComparisonOptions
+    from edgevit.pipeline.proof import Evaluation
+    from edgevit.pipeline.workbench import Workbench
+    from edgevit.progress import Progress
+    from edgevit.recipe import Recipe
+    from edgevit.sets import SampleSet
+    from edgevit.types import Arrays, BenchReport, FloatModel, OnnxModel, QuantPlan
+
+REFERENCE = "reference.npz"
+REFERENCE_LIMIT = 16 << 20
+"""Bytes of reference outputs a bundle carries so that parity can be repeated without torch."""
+PICTURE_SIZE = 160
+"""Longest side of the pictures of worst samples in the report, pixels."""
+
+
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything an export knows before the engines have run."""
+
+    model: FloatModel
+    recipe: Recipe
+    command: str
+    onnx: OnnxModel
+    simulated: OnnxModel | None
+    plan: QuantPlan | None
+    calibration: SampleSet | None
+    evaluation: Evaluation
+    comparison: ComparisonOptions
+    rungs: tuple[Rung, ...]
+    built: dict[str, Path]
+    unavailable: dict[str, str]
+
+
+class Assembled(TypedDict):
+    manifest: Manifest
+    parity: ParityReport
+    bench: BenchReport | None
+    failed: tuple[str, ...]
+
+
+def assemble(draft: Draft, stage: Path, bench: Workbench, progress: Progress) -> Assembled:
+    """Fills the empty directory `stage` with a complete bundle."""
+    for text, place in draft.built.items():
+        shutil.copytree(place / "files", stage / text.replace(":", "-"))
+    if draft.plan is not None:
+        write_plan(draft.plan, stage / "plan.toml")
+    golden = _write_evidence(draft, stage)
+    manifest = _manifest(draft, stage)
+    write_manifest(stage, manifest)
+    bundle = open_bundle(stage)
+    with bench.timed("parity of the builds"):
+        rungs = (*draft.rungs, *build_rungs(bundle, draft.evaluation, draft.comparison, progress))
+    with bench.timed("parity of the layers"):
+        layers = _layers(draft, progress)
+    parity = _parity_report(draft, rungs, layers)
+    measured = _measured(draft, stage, bench, progress)
+    builds = tuple(_finished(bundle, build, rungs, measured, golden) for build in manifest.builds)
+    manifest = msgspec.structs.replace(manifest, builds=builds)
+    with bench.timed("report"), progress.task("writing the report", None):
+        _report(draft, manifest, parity, measured, bench, stage)
+    described = (*manifest.files, *(describe_file(stage, stage / name) for name in _REPORTS))
+    manifest = msgspec.structs.replace(manifest, files=described)
+    write_manifest(stage, manifest)
+    return Assembled(manifest=manifest, parity=parity, bench=measured, failed=out_of_budget(parity))
+
+
+_REPORTS = ("report.html", "report.json", "report.md")
+
+
+def _write_evidence(draft: Draft, stage: Path) -> tuple[Arrays, Arrays]:
+    """Golden inputs with the reference's outputs, and all reference outputs if they are small."""
+    evaluation = draft.evaluation
+    count = min(draft.recipe.trace.batch or draft.recipe.parity.golden, len(evaluation.samples))
+    first = next(iter(evaluation.batches()))
+    inputs = {name: values[:count] for name, values in first.inputs.items()}
+    outputs = {name: values[: len(next(iter(inputs.values())))] for name, values in evaluation.reference.items()}
+    write_golden(stage / GOLDEN, inputs, outputs)
+    if sum(values.nbytes for values in evaluation.reference.values()) <= REFERENCE_LIMIT:
+        np.savez_compressed(stage / REFERENCE, allow_pickle=False, **evaluation.reference)
+    return inputs, outputs
+
+
+def _manifest(draft: Draft, stage: Path) -> Manifest:
+    machine = describe_machine()
+    model, evaluation, calibration = draft.model, draft.evaluation, draft.calibration
+    facts = None
+    if calibration is not None and draft.plan is not None:
+        seen = coverage(calibration) if calibration.labelled else {}
+        facts = CalibrationFacts(
+            set=calibration.name,
+            set_digest=calibration.digest,
+            samples=len(calibration),
+            seed=draft.plan.seed,
+            statistics_digest=draft.plan.statistics_digest,
+            coverage=f"{len(seen)} of {len(model.labels)} classes" if seen else "unlabelled",
+        )
+    files = tuple(
+        describe_file(stage, stage / name) for name in ("plan.toml", GOLDEN, REFERENCE) if (stage / name).exists()
+    )
+    return Manifest(
+        edgevit=__version__,
+        model=model.name,
+        source_digest=model.digest,
+        signature=draft.onnx.signature,
+        task=model.task,
+        preprocess=model.preprocess,
+        labels=model.labels,
+        trained=model.trained,
+        toolchain=machine.packages,
+        machine=machine,
+        builds=tuple(_build(draft, text, stage, machine_of=machine) for text in draft.built),
+        files=files,
+        calibration=facts,
+        evaluation=EvaluationFacts(
+            set=draft.recipe.evaluation.set or model.evaluation or evaluation.samples.name,
+            set_digest=evaluation.samples.digest,
+            samples=len(evaluation.samples),
+        ),
+        budget_points=draft.recipe.parity.budget,
+    )
+
+
+def _build(draft: Draft, text: str, stage: Path, machine_of: object) -> Build:
+    name, precision = parse_target(text)
+    target = get_target(name)
+    options = msgspec.json.decode((draft.built[text] / "options.json").read_bytes(), type=dict[str, str])
+    return Build(
+        target=name,
+        precision=precision,
+        files=describe_directory(stage, stage / f"{name}-{precision}"),
+        signature=draft.onnx.signature,
+        engine=Engine(name=name, version=target.availability().version),
+        machine=machine_of,  # type: ignore[arg-type]
+        options=options,
+        requires_any=requires_any(precision, draft.plan),
+    )
+
+
+def _layers(draft: Draft, progress: Progress) -> tuple[LayerParity, ...]:
+    wanted = draft.recipe.parity.layers
+    if draft.plan is None or wanted < 1:
+        return ()
+    with progress.task("parity of the layers", None):
+        inputs: list[Arrays] = []
+        for batch in draft.evaluation.batches():
+            inputs.append(batch.inputs)
+            if sum(len(next(iter(item.values()))) for item in inputs) >= wanted:
+                break
+        return layer_parity(draft.onnx, draft.plan, inputs)
+
+
+def _parity_report(draft: Draft, rungs: tuple[Rung, ...], layers: tuple[LayerParity, ...]) -> ParityReport:
+    missing = tuple(
+        Rung(
+            name=text.replace(":", "-"),
+            target=text.partition(":")[0],
+            precision=text.partition(":")[2],
+            samples=0,
+            labelled=False,
+            verdict="not executed",
+            reason=reason,
+        )
+        for text, reason in draft.unavailable.items()
+    )
+    return ParityReport(
+        model=draft.model.name,
+        model_digest=draft.model.digest,
+        set=draft.evaluation.samples.name,
+        set_digest=draft.evaluation.samples.digest,
+        budget_points=draft.recipe.parity.budget,
+        trained=draft.model.trained,
+        rungs=(*rungs, *missing),
+        layers=layers,
+        first_divergent_layer=first_divergent(layers),
+    )
+
+
+def _measured(draft: Draft, stage: Path, bench: Workbench, progress: Progress) -> BenchReport | None:
+    settings = draft.recipe.bench
+    if not settings.enabled:
+        return None
+    batches = settings.batch_sizes if draft.recipe.trace.batch is None else (draft.recipe.trace.batch,)
+    options = BenchOptions(
+        batch_sizes=batches,
+        threads=settings.threads,
+        seconds=settings.seconds,
+        rounds=settings.rounds,
+        cold_starts=settings.cold_starts,
+    )
+    with bench.timed("measuring"), progress.task("measuring", None) as advance:
+        return bench_bundle(stage, options, lambda done, total, what: advance(done, what))
+
+
+def _finished(
+    bundle: Bundle,
+    build: Build,
+    rungs: tuple[Rung, ...],
+    measured: BenchReport | None,
+    golden: tuple[Arrays, Arrays],
+) -> Build:
+    """The build with what running it has shown."""
+    rung = next((rung for rung in rungs if (rung.target, rung.precision) == (build.target, build.precision)), None)
+    entries = [] if measured is None else [entry for entry in measured.entries if entry.name == build.name]
+    entry = min(entries, key=lambda entry: (entry.batch_size, -entry.threads), default=None)
+    execution = closeness = None
+    if not why_not_here(build):
+        session = open_session(bundle, build, OpenOptions())
+        try:
+            execution = session.execution()
+            inputs, outputs = golden
+            found = session.run(inputs)
+            name = build.signature.outputs[0].name
+            closeness = float(sqnr_db(outputs[name], found[name])) if np.isfinite(found[name]).all() else None
+        finally:
+            session.close()
+    return msgspec.structs.replace(
+        build,
+        execution=execution,
+        verdict=rung.verdict if rung else "not executed",
+        reason=rung.reason if rung else "",
+        golden_sqnr_db=closeness,
+        latency_ms=entry.latency.p50 if entry else None,
+        worth=entry.verdict if entry else "",
+    )
+
+
+def _report(
+    draft: Draft, manifest: Manifest, parity: ParityReport, measured: BenchReport | None, bench: Workbench, stage: Path
+) -> None:
+    facts = None
+    if draft.calibration is not None and draft.plan is not None:
+        labelled = draft.calibration.labelled
+        facts = ReportedCalibration(
+            set=draft.calibration.name,
+            samples=len(draft.calibration),
+            seed=draft.plan.seed,
+            classes_seen=len(coverage(draft.calibration)) if labelled else None,
+            classes=len(draft.model.labels) if labelled else None,
+            disjoint=True,
+        )
+    warnings = [warning for build in manifest.builds if build.execution for warning in build.execution.warnings]
+    data = ReportData(
+        model=draft.model.name,
+        digest=draft.model.digest,
+        task=draft.model.task,
+        trained=draft.model.trained,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=manifest.machine,
+        builds=manifest.builds,
+        command=draft.command,
+        parity=parity,
+        bench=measured,
+        plan=None if draft.plan is None else summarize_plan(draft.plan),
+        calibration=facts,
+        stages=tuple(bench.costs),
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+    write_report(data, stage, _pictures(draft.evaluation, parity))
+
+
+def _pictures(evaluation: Evaluation, parity: ParityReport) -> dict[str, bytes]:
+    """The worst samples of all builds as small PNGs, by sample name."""
+    from edgevit.preprocess import load_image
+
+    wanted = {worst.name for rung in parity.rungs for worst in rung.worst}
+    pictures: dict[str, bytes] = {}
+    for sample in evaluation.samples.samples:
+        if sample.name in wanted:
+            image = load_image(sample.image())
+            image.thumbnail((PICTURE_SIZE, PICTURE_SIZE))
+            buffer = io.BytesIO()
+            image.save(buffer, "PNG")
+            pictures[sample.name] = buffer.getvalue()
+    return pictures

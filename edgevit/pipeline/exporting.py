@@ -1,0 +1,222 @@
+"""recipe → bundle: export in order, every stage resumable, the bundle complete or absent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from edgevit.bundle import MANIFEST, Manifest
+from edgevit.errors import InputError, OutputError, UnavailableError
+from edgevit.files import staged_directory
+from edgevit.pipeline.assembly import Draft, assemble
+from edgevit.pipeline.proof import Evaluation, comparison, stage_rungs, torch_outputs, without_labels
+from edgevit.pipeline.stages import (
+    built,
+    calibrated,
+    calibration_samples,
+    check_set,
+    given_plan,
+    lowered,
+    planned,
+    quantized,
+)
+from edgevit.pipeline.workbench import Workbench
+from edgevit.progress import Progress, Silent
+from edgevit.recipe import Recipe, check_recipe
+from edgevit.sets import batches, check_disjoint, open_set, take
+from edgevit.sources import SourceOptions, open_source
+from edgevit.targets import get_target, parse_target
+from edgevit.targets.base import BuildSource
+
+if TYPE_CHECKING:
+    from edgevit.sets import SampleSet
+    from edgevit.types import BenchReport, FloatModel, OnnxModel, ParityReport, Precision, QuantPlan
+
+
+class ExportOptions(msgspec.Struct, frozen=True, kw_only=True):
+    force: bool = False
+    """Replace an existing bundle, once the new one is complete."""
+    command: str = ""
+    """The command line, for the report."""
+
+
+class ExportResult(msgspec.Struct, frozen=True, kw_only=True):
+    path: Path
+    manifest: Manifest
+    parity: ParityReport
+    bench: BenchReport | None
+    failed: tuple[str, ...]
+    """Names of the rungs out of their budget; empty for a bundle that may be shipped."""
+
+
+def export(
+    recipe: Recipe, out: str | Path, options: ExportOptions | None = None, progress: Progress | None = None
+) -> ExportResult:
+    """Makes the bundle `out` by `recipe`: traces, calibrates, plans, builds, proves and measures every target.
+
+    The bundle is written also when a build fails its budget; then `failed` is not empty and the build is marked.
+    Finished stages stay beside `out` until the export succeeds, and are used again where their inputs are unchanged.
+    Raises InputError, UnavailableError, BuildError, OutputError; nothing half-written is left at `out`.
+    """
+    options, progress, out = options or ExportOptions(), progress or Silent(), Path(out)
+    check_recipe(recipe)
+    targets, unavailable = _targets(recipe)
+    _check_output(out, options.force)
+    bench = Workbench(out.absolute())
+    with bench.timed("load"), progress.task(f"loading {recipe.model}", None):
+        source = SourceOptions(image_size=recipe.trace.image_size)
+        weights = Path(recipe.weights) if recipe.weights else None
+        model = open_source(recipe.model, weights, source)
+    evaluation_set, calibration_set = _sets(model, recipe, targets)
+    recipe = _with_fixed_batch(recipe)
+    with staged_directory(out, replace=options.force, marker=MANIFEST) as stage:
+        onnx = lowered(bench, model, recipe, progress)
+        evaluation = _evaluation(bench, model, evaluation_set, recipe, progress)
+        model = _without_module(model)
+        plan, simulated = _quantization(bench, model, onnx, calibration_set, recipe, progress)
+        source_files = BuildSource(float_model=None, onnx=onnx, quantized=simulated, plan=plan)
+        built_files = {text: built(bench, text, source_files, recipe, progress) for text in targets}
+        compared = comparison(
+            model.task, model.trained, recipe.parity.budget, model.labels, model.signature.outputs[0].name
+        )
+        with bench.timed("parity of the stages"):
+            rungs = stage_rungs(onnx, simulated, evaluation, compared, progress)
+        draft = Draft(
+            model=model,
+            recipe=recipe,
+            command=options.command,
+            onnx=onnx,
+            simulated=simulated,
+            plan=plan,
+            calibration=calibration_set if plan is not None and recipe.plan.file is None else None,
+            evaluation=evaluation,
+            comparison=compared,
+            rungs=rungs,
+            built=built_files,
+            unavailable=unavailable,
+        )
+        assembled = assemble(draft, stage, bench, progress)
+    bench.clear()
+    return ExportResult(path=out, **assembled)
+
+
+def _targets(recipe: Recipe) -> tuple[tuple[str, ...], dict[str, str]]:
+    """What will be built, and for the optional rest why not. An unavailable target that was asked for is an error."""
+    wanted: list[str] = []
+    unavailable: dict[str, str] = {}
+    for text in (*recipe.targets, *recipe.when_available):
+        name, precision = parse_target(text)
+        canonical = f"{name}:{precision}"
+        reason = _why_not_built(name, precision)
+        if not reason:
+            if canonical not in wanted:
+                wanted.append(canonical)
+        elif text in recipe.when_available:
+            unavailable[canonical] = reason
+        else:
+            raise UnavailableError(f"expected to build {canonical} on this machine, which it cannot: {reason}")
+    return tuple(wanted), unavailable
+
+
+def _why_not_built(name: str, precision: Precision) -> str:
+    target = get_target(name)
+    state = target.availability()
+    if not state.build:
+        return f"run: {state.build_fix}"
+    return target.why_not(precision)
+
+
+def _check_output(out: Path, force: bool) -> None:
+    """Before any work: an output that would be refused at the end."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not force:
+        raise OutputError(f"expected {out} not to exist, found something there; choose another output or add --force")
+    if not (out / MANIFEST).is_file():
+        raise OutputError(f"expected {out} to be a bundle to replace, found no {MANIFEST} in it; choose another output")
+
+
+def _sets(model: FloatModel, recipe: Recipe, targets: tuple[str, ...]) -> tuple[SampleSet, SampleSet | None]:
+    """The evaluation samples, and the calibration samples where something is quantized; disjoint by content."""
+    name = check_set(recipe.evaluation.set or model.evaluation, "evaluation", model.name)
+    evaluation = open_set(name)
+    if recipe.evaluation.samples is not None:
+        evaluation = take(evaluation, min(recipe.evaluation.samples, len(evaluation)), 0)
+    evaluation = _whole_batches(evaluation, recipe.trace.batch)
+    quantizes = any(text.endswith(":int8") for text in targets)
+    if not quantizes or recipe.plan.file is not None:
+        return evaluation, None
+    name = check_set(recipe.calibration.set or model.calibration, "calibration", model.name)
+    calibration = _whole_batches(calibration_samples(open_set(name), recipe.calibration), recipe.trace.batch)
+    check_disjoint(calibration, evaluation)
+    return evaluation, calibration
+
+
+def _with_fixed_batch(recipe: Recipe) -> Recipe:
+    """A fixed batch is also the batch that calibration and evaluation run."""
+    batch = recipe.trace.batch
+    if batch is None:
+        return recipe
+    replace = msgspec.structs.replace
+    return replace(
+        recipe,
+        calibration=replace(recipe.calibration, batch=batch),
+        evaluation=replace(recipe.evaluation, batch=batch),
+    )
+
+
+def _whole_batches(samples: SampleSet, batch: int | None) -> SampleSet:
+    """A model of fixed batch runs whole batches only; the samples that do not fill one are left out."""
+    if batch is None or len(samples) % batch == 0:
+        return samples
+    if len(samples) < batch:
+        raise InputError(f"expected at least {batch} samples for the fixed batch, {samples.name} has {len(samples)}")
+    return take(samples, len(samples) // batch * batch, 0)
+
+
+def _evaluation(
+    bench: Workbench, model: FloatModel, samples: SampleSet, recipe: Recipe, progress: Progress
+) -> Evaluation:
+    import numpy as np
+
+    size = recipe.evaluation.batch
+
+    def produce(folder: Path) -> None:
+        stream = batches(samples, model.preprocess, size)
+        np.savez(folder / "outputs.npz", **torch_outputs(model, stream, progress, len(samples)))  # type: ignore[arg-type]
+
+    folder = bench.stage("reference", {"source": model.digest, "set": samples.digest, "batch": size}, produce)
+    with np.load(folder / "outputs.npz", allow_pickle=False) as stored:
+        reference = {name: stored[name] for name in stored.files}
+    if not model.trained:
+        samples = without_labels(samples)
+    return Evaluation(
+        samples=samples, preprocess=model.preprocess, labels=model.labels, batch=size, reference=reference
+    )
+
+
+def _without_module(model: FloatModel) -> FloatModel:
+    """The same without the torch module: everything after the reference runs on files."""
+    return msgspec.structs.replace(model, module=None)
+
+
+def _quantization(
+    bench: Workbench,
+    model: FloatModel,
+    onnx: OnnxModel,
+    samples: SampleSet | None,
+    recipe: Recipe,
+    progress: Progress,
+) -> tuple[QuantPlan | None, OnnxModel | None]:
+    if recipe.plan.file is not None:
+        plan = given_plan(Path(recipe.plan.file), onnx)
+    elif samples is not None:
+        stats = calibrated(bench, model, onnx, samples, recipe, progress)
+        plan, _ = planned(bench, model, onnx, samples, stats, recipe, progress)
+    else:
+        return None, None
+    if not plan.layers:
+        raise InputError("expected a plan with at least one int8 layer, found none; drop the int8 targets or edit it")
+    return plan, quantized(bench, onnx, plan, progress)
