@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 
 class Advance(Protocol):
@@ -19,14 +20,8 @@ class Progress(Protocol):
     def note(self, text: str) -> None:
         """One line that stays."""
 
-    def task(self, name: str, total: int | None) -> TaskContext:
+    def task(self, name: str, total: int | None) -> AbstractContextManager[Advance]:
         """A task of `total` steps (None: unknown) for as long as the context lasts."""
-
-
-class TaskContext(Protocol):
-    def __enter__(self) -> Advance: ...
-
-    def __exit__(self, *exception: object) -> None: ...
 
 
 class Silent:

@@ -11,11 +11,11 @@ from edgevit.graph import storage
 from edgevit.graph.capture import CaptureOptions, capture
 from edgevit.graph.layers import quantizable_layers
 from edgevit.graph.lower import check_against_torch, lower
-from edgevit.quantize.bias import correct_bias
 from edgevit.quantize.calibrate import CalibrationOptions, calibrate
+from edgevit.quantize.choose import choose_plan
 from edgevit.quantize.plan_check import check_plan_fits
 from edgevit.quantize.plan_file import read_plan, write_plan
-from edgevit.quantize.planner import PlanOptions, make_plan
+from edgevit.quantize.planner import PlanOptions
 from edgevit.quantize.statistics_file import load_statistics, save_statistics
 from edgevit.quantize.write_onnx import write_quantized
 from edgevit.sets import batches, take
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from edgevit.types import CalibrationStats, FloatModel, OnnxModel, QuantPlan
 
 GRAPH = "model.onnx"
-BIAS_BATCHES = 8
-"""Batches of calibration samples for the bias correction: means settle long before ranges do."""
+PLAN_SAMPLES = 16
+"""Calibration samples that whole plans are compared and biases corrected on: means settle long before ranges do."""
 
 
 def lowered(bench: Workbench, model: FloatModel, recipe: Recipe, progress: Progress) -> OnnxModel:
@@ -92,25 +92,24 @@ def planned(
 
     def produce(folder: Path) -> None:
         options = PlanOptions(
+            model_name=model.name,
             ranges=settings.ranges,
             weights=settings.weights,
             equalize=frozenset(settings.equalize),
+            bias_correction=settings.bias_correction,
             safe_without_vnni=safe,
             skip=settings.skip,
         )
+        wanted = take(samples, min(PLAN_SAMPLES, len(samples)), 0)
+        inputs = [batch.inputs for batch in batches(wanted, model.preprocess, recipe.trace.batch or 2)]
         done: list[str] = []
-        with progress.task("planning scales", len(stats.inputs)) as advance:
+        with progress.task("planning scales", None) as advance:
 
             def decided(layer: str) -> None:
                 done.append(layer)
                 advance(len(done), layer)
 
-            plan = make_plan(onnx, stats, options, model.name, decided)
-            if settings.bias_correction:
-                advance(len(done), "correcting biases")
-                wanted = samples if len(samples) <= BIAS_BATCHES * 4 else take(samples, BIAS_BATCHES * 4, 0)
-                size = recipe.trace.batch or 4
-                plan = correct_bias(onnx, plan, [batch.inputs for batch in batches(wanted, model.preprocess, size)])
+            plan = choose_plan(onnx, stats, options, inputs, decided)
         write_plan(plan, folder / "plan.toml")
 
     inputs = {"statistics": stats.digest, "plan": msgspec.to_builtins(settings), "safe": safe}

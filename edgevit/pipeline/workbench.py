@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,7 @@ from edgevit.measure.memory import peak_memory
 from edgevit.report import StageCost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-from contextlib import contextmanager
+    from collections.abc import Callable, Iterator, Mapping
 
 
 class Workbench:
@@ -31,7 +30,7 @@ class Workbench:
         self.root = output.parent / f".{output.name}.edgevit-stages"
         self.costs: list[StageCost] = []
 
-    def stage(self, name: str, inputs: dict[str, object], produce: Callable[[Path], None]) -> Path:
+    def stage(self, name: str, inputs: Mapping[str, object], produce: Callable[[Path], None]) -> Path:
         """The directory of the stage `name` made from `inputs` (JSON values); `produce` fills it if it is not there."""
         place = self.root / f"{name}-{digest_of({'edgevit': __version__, 'stage': name, **inputs})[:20]}"
         if place.is_dir():

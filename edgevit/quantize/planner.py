@@ -40,12 +40,16 @@ EXPLICIT_GAIN = 0.5
 
 
 class PlanOptions(msgspec.Struct, frozen=True, kw_only=True):
+    model_name: str = ""
+    """Written into the plan, for people."""
     ranges: str = "search"
     """How input ranges are chosen: `search`, or one named method for all (`min-max`, `percentile-99.99`, …)."""
     weights: str = "search"
     """`search` or `min-max`."""
     equalize: frozenset[str] = frozenset({"norm", "values", "multiply"})
     """Where equalization may go: into a norm, into an attention's values, into an explicit multiplication."""
+    bias_correction: bool = True
+    """Used by `choose_plan`: it needs a run of the model."""
     safe_without_vnni: bool = False
     skip: tuple[str, ...] = ()
     """Patterns of parameter names that stay in float: `head.*`, `*.fc2.weight`."""
@@ -66,7 +70,6 @@ def make_plan(
     model: OnnxModel,
     stats: CalibrationStats,
     options: PlanOptions | None = None,
-    name: str = "",
     progress: Callable[[str], None] = lambda layer: None,
 ) -> QuantPlan:
     """The plan for `model` under `stats`. `progress` is called with each layer's name as it is decided.
@@ -100,7 +103,7 @@ def make_plan(
                 planned.append(entry)
     order = {layer.name: index for index, layer in enumerate(layers)}
     return QuantPlan(
-        model=name,
+        model=options.model_name,
         model_digest=model.digest,
         statistics_digest=stats.digest,
         samples=stats.samples,
