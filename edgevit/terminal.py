@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from edgevit.pipeline import ExportResult
     from edgevit.pipeline.commands import Verification
-    from edgevit.pipeline.doctor import Diagnosis
+    from edgevit.pipeline.diagnosis import Diagnosis
     from edgevit.progress import Advance
     from edgevit.report.rows import Table
     from edgevit.types import BenchReport, ParityReport

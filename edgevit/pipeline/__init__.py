@@ -1,7 +1,7 @@
 """The whole way, stage by stage, and what can be done with a finished bundle. Each command is one function here."""
 
 from edgevit.pipeline.commands import bench, parity, run, verify
-from edgevit.pipeline.doctor import doctor
+from edgevit.pipeline.diagnosis import doctor
 from edgevit.pipeline.exporting import ExportOptions, ExportResult, export
 from edgevit.pipeline.inspecting import inspect
 
