@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from edgevit.errors import CaptureError, missing_package
+from edgevit.graph.quiet import quiet_torch
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +43,7 @@ def capture(model: FloatModel, options: CaptureOptions | None = None) -> torch.e
             {0: batch} if spec.shape and isinstance(spec.shape[0], str) else {} for spec in model.signature.inputs
         )
     try:
-        with torch.no_grad():
+        with quiet_torch(), torch.no_grad():
             return torch.export.export(model.module, examples, dynamic_shapes=shapes, strict=False)
     except Exception as error:  # torch.export raises a different class for every way a model fails to trace
         raise CaptureError(_explain(model.name, error)) from error
@@ -63,16 +65,16 @@ def _explain(name: str, error: Exception) -> str:
     """One line from torch's many: the failure and the innermost line of the model's own code."""
     import traceback
 
-    own = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if "/torch/" not in frame.filename
-        and not frame.filename.endswith("graph/capture.py")
-        and "<" not in frame.filename
-    ]
+    import torch
+
+    foreign = (str(Path(torch.__file__).parent), __file__, "<")
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(foreign)]
     where = f" at {own[-1].filename}:{own[-1].lineno} ({(own[-1].line or '').strip()})" if own else ""
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    # Of a violated constraint the first line only says that there is one; the reason follows as a list.
+    first = next((line for line in lines if line.startswith("- ") and "Constraints" in lines[0]), lines[0])
     return (
-        f"expected {name} to trace with torch.export, found {type(error).__name__}: {first}{where}; "
+        f"expected {name} to trace with torch.export, found {type(error).__name__}: {first.removeprefix('- ')}{where}; "
         "remove the branch on tensor values there, or export with a fixed batch (--batch-size N)"
     )

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,14 +10,14 @@ from edgevit.errors import CaptureError, missing_package
 from edgevit.graph import storage
 from edgevit.graph.attention import check_attention
 from edgevit.graph.capture import MAX_BATCH, example_input
-from edgevit.graph.names import restore_names
+from edgevit.graph.names import forget_origin, restore_names
 from edgevit.graph.passes import tidy
 from edgevit.graph.passes.attention_heads import attention_heads
 from edgevit.graph.passes.gemm_to_matmul import gemm_to_matmul
 from edgevit.graph.passes.name_nodes import name_nodes
+from edgevit.graph.quiet import quiet_torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     import onnx_ir as ir
@@ -42,6 +38,7 @@ def lower(program: torch.export.ExportedProgram, model: FloatModel, path: Path) 
     """
     graph = to_graph(program, model)
     restore_names(graph, dict(model.module.named_parameters()))
+    forget_origin(graph)
     gemm_to_matmul(graph)
     attention_heads(graph)
     check_attention(graph, model.depth, model.name)
@@ -62,7 +59,7 @@ def to_graph(program: torch.export.ExportedProgram, model: FloatModel) -> ir.Mod
         raise missing_package("onnxscript", "export", "lowering to ONNX") from error
     examples = tuple(example_input(spec, 2) for spec in model.signature.inputs)
     try:
-        with _quiet():
+        with quiet_torch():
             exported = torch.onnx.export(
                 program,
                 examples,
@@ -74,9 +71,9 @@ def to_graph(program: torch.export.ExportedProgram, model: FloatModel) -> ir.Mod
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
-        first = str(error).strip().splitlines()[0]
         raise CaptureError(
-            f"expected every operator of {model.name} to have an ONNX form, found: {first}; rewrite that operation"
+            f"expected every operator of {model.name} to have an ONNX form, found: {_cause(error)}; "
+            "rewrite that operation in the model"
         ) from error
     assert exported is not None
     graph: ir.Model = exported.model
@@ -126,6 +123,13 @@ def check_against_torch(model: FloatModel, onnx_model: OnnxModel, max_batch: int
     return closeness
 
 
+def _cause(error: BaseException) -> str:
+    """The first line of the innermost error: the outer ones are advice for developers of torch."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip().partition("\n")[0]
+
+
 def _tuple(outputs: Any) -> tuple[Any, ...]:
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
@@ -154,17 +158,3 @@ def _name_dynamic_dimensions(graph: ir.Model, model: FloatModel) -> None:
         for index, dim in enumerate(value.shape.dims):
             if isinstance(dim, ir.SymbolicDim) and dim.value in renamed:
                 value.shape[index] = renamed[dim.value]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter prints progress and warns about torchvision; neither is news to the person at the terminal."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

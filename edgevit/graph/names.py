@@ -15,7 +15,7 @@ import numpy as np
 from edgevit.errors import CaptureError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import onnx_ir as ir
     import torch
@@ -42,7 +42,7 @@ def restore_names(model: ir.Model, parameters: Mapping[str, torch.Tensor]) -> tu
     A candidate by module path counts only if its values are the parameter's, as stored or transposed.
     Raises CaptureError if a weighted layer's parameter cannot be found.
     """
-    restored: list[str] = []
+    restored: dict[str, None] = {}
     by_size = _index_by_size(parameters)
     for node in model.graph.all_nodes():
         scope = module_scope(node)
@@ -52,7 +52,7 @@ def restore_names(model: ir.Model, parameters: Mapping[str, torch.Tensor]) -> tu
             value = node.inputs[index] if index < len(node.inputs) else None
             if value is None or not value.is_initializer():
                 continue
-            name = _parameter_of(value, f"{scope}.{suffix}", parameters, by_size)
+            name = _parameter_of(value, f"{scope}.{suffix}", parameters, by_size, restored)
             if name is None:
                 if (node.op_type, index) in REQUIRED:
                     raise CaptureError(
@@ -61,11 +61,28 @@ def restore_names(model: ir.Model, parameters: Mapping[str, torch.Tensor]) -> tu
                     )
                 continue
             _own(model.graph, node, index, name)
-            restored.append(name)
+            restored[name] = None
+    for name in restored:
+        _part_from_others(model.graph, name)
+    return tuple(restored)
+
+
+def forget_origin(model: ir.Model) -> None:
+    """Takes off what the exporter notes of the trace (stack traces, machine paths, symbols), all but module paths.
+
+    The file then depends on the model alone: the same model gives the same digest on every machine.
+    """
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    model.doc_string = model.graph.doc_string = None
     for node in model.graph.all_nodes():
+        node.doc_string = None
         for key in [key for key in node.metadata_props if key != SCOPE]:
             del node.metadata_props[key]
-    return tuple(dict.fromkeys(restored))
+    values = (output for node in model.graph.all_nodes() for output in node.outputs)
+    for value in (*model.graph.inputs, *model.graph.initializers.values(), *values):
+        value.metadata_props.clear()
+        value.doc_string = None
 
 
 def module_scope(node: ir.Node) -> str | None:
@@ -85,14 +102,19 @@ def _index_by_size(parameters: Mapping[str, torch.Tensor]) -> dict[int, list[str
 
 
 def _parameter_of(
-    value: ir.Value, expected: str, parameters: Mapping[str, torch.Tensor], by_size: Mapping[int, list[str]]
+    value: ir.Value,
+    expected: str,
+    parameters: Mapping[str, torch.Tensor],
+    by_size: Mapping[int, list[str]],
+    taken: Collection[str],
 ) -> str | None:
     assert value.const_value is not None
     array = value.const_value.numpy()
     same_size = by_size.get(array.size, [])
     module = expected.rpartition(".")[0]
-    # The expected name first, then parameters of the same module (`in_proj_weight`), then any with these values.
-    order = sorted(same_size, key=lambda name: (name != expected, not name.startswith(module), name))
+    # The expected name first, then parameters of the same module (`in_proj_weight`), then any with these values; of
+    # those that are equal (zero biases), one that no other node reads yet: they must not become one initializer.
+    order = sorted(same_size, key=lambda name: (name != expected, not name.startswith(module), name in taken, name))
     return next((name for name in order if _same_values(array, parameters[name].detach().numpy())), None)
 
 
@@ -100,6 +122,29 @@ def _same_values(array: np.ndarray, parameter: np.ndarray) -> bool:
     if array.shape == parameter.shape and np.array_equal(array, parameter):
         return True
     return array.ndim == 2 and array.shape == parameter.shape[::-1] and np.array_equal(array, parameter.T)
+
+
+def _part_from_others(graph: ir.Graph, name: str) -> None:
+    """Gives a copy to nodes that read a parameter only because another constant has the same values.
+
+    A layer scale of ones is stored as the norm's weight of ones; it must not change when the norm does.
+    """
+    import onnx_ir as ir
+
+    if name not in graph.initializers:  # renamed to `.transposed`
+        return
+    value = graph.initializers[name]
+    others = [use for use in value.uses() if use.idx not in PARAMETERS.get(use.node.op_type, {})]
+    if others and len(others) < len(value.uses()):
+        copy = ir.Value(name=f"{name}.copy", const_value=value.const_value, type=value.type, shape=value.shape)
+        graph.initializers[f"{name}.copy"] = copy
+        for use in others:
+            use.node.replace_input_with(use.idx, copy)
+
+
+def _equal(one: ir.Value, other: ir.Value) -> bool:
+    assert one.const_value is not None and other.const_value is not None
+    return np.array_equal(one.const_value.numpy(), other.const_value.numpy())
 
 
 def _own(graph: ir.Graph, node: ir.Node, index: int, name: str) -> None:
@@ -112,7 +157,7 @@ def _own(graph: ir.Graph, node: ir.Node, index: int, name: str) -> None:
         return
     if name in graph.initializers:
         existing = graph.initializers[name]
-        if existing.shape == value.shape:  # the same parameter read again: a tied weight stays one
+        if _equal(existing, value):  # the same parameter read again: a tied weight stays one
             node.replace_input_with(index, existing)
             return
         name = f"{name}.transposed"

@@ -30,13 +30,20 @@ def absorbing_parameters(model: ir.Model, layers: Sequence[Layer], all_layers: S
     if readers != {layer.node for layer in layers} or source.is_graph_output():
         return None
     if producer.op_type == "LayerNormalization":
-        weight = producer.inputs[1]
-        name = None if weight is None else weight.name
-        alone = weight is not None and len(weight.uses()) == 1
-        return name.removesuffix(".weight") if name and name.endswith(".weight") and alone else None
+        return _norm(producer)
     if producer.op_type == "Attention":
         return _value_projection(producer, layers[0], all_layers)
     return None
+
+
+def _norm(node: ir.Node) -> str | None:
+    """The norm's path if its weight and bias are its own: a factor for one norm must not reach another."""
+    weight, *bias = (value for value in node.inputs[1:3] if value is not None)
+    name = weight.name or ""
+    path = name.removesuffix(".weight")
+    own = all(value.is_initializer() and len(value.uses()) == 1 for value in (weight, *bias))
+    named = name.endswith(".weight") and all(value.name == f"{path}.bias" for value in bias)
+    return path if own and named else None
 
 
 def _value_projection(attention: ir.Node, reader: Layer, layers: Sequence[Layer]) -> str | None:

@@ -28,11 +28,17 @@ def load(path: Path) -> ir.Model:
 
 
 def save(model: ir.Model, path: Path) -> None:
-    """Writes the graph; above `INLINE_LIMIT` the weights go into one file `<name>.data` beside it."""
+    """Writes the graph; above `INLINE_LIMIT` the weights go into one file `<name>.data` beside it.
+
+    Weights that an earlier graph of that name left there are removed: the digest would count them.
+    """
     import onnx_ir as ir
 
     weights = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
-    ir.save(model, path, external_data=f"{path.name}.data" if weights > INLINE_LIMIT else None)
+    beside = weights > INLINE_LIMIT
+    ir.save(model, path, external_data=data_path(path).name if beside else None)
+    if not beside:
+        data_path(path).unlink(missing_ok=True)
 
 
 def data_path(path: Path) -> Path:

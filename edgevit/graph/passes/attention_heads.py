@@ -65,15 +65,21 @@ def _only_use(value: ir.Value, op_type: str) -> ir.Node | None:
     return uses[0].node if len(uses) == 1 and uses[0].node.op_type == op_type else None
 
 
+def _holds_heads(whole: ir.Value, split: ir.Value | None, parts: int = 1) -> bool:
+    """Whether `whole` is (batch, tokens, parts * heads * width) for a `split` of (batch, heads, tokens, width)."""
+    if whole.shape is None or split is None or split.shape is None or len(whole.shape) != 3 or len(split.shape) != 4:
+        return False
+    heads, width = split.shape[1], split.shape[3]
+    return isinstance(heads, int) and isinstance(width, int) and whole.shape[2] == parts * heads * width
+
+
 def _join(node: ir.Node) -> ir.Node | None:
     """The Reshape that joins the heads again: Attention → Transpose(0, 2, 1, 3) → Reshape(batch, tokens, width)."""
     transpose = _only_use(node.outputs[0], "Transpose")
     if transpose is None or _perm(transpose) != (0, 2, 1, 3):
         return None
     reshape = _only_use(transpose.outputs[0], "Reshape")
-    if reshape is None or reshape.outputs[0].shape is None or len(reshape.outputs[0].shape) != 3:
-        return None
-    return reshape
+    return reshape if reshape is not None and _holds_heads(reshape.outputs[0], node.outputs[0]) else None
 
 
 def _separate(node: ir.Node) -> list[ir.Value] | None:
@@ -83,7 +89,7 @@ def _separate(node: ir.Node) -> list[ir.Value] | None:
         transpose = _producer(value, "Transpose")
         reshape = _producer(transpose.inputs[0], "Reshape") if transpose and _perm(transpose) == (0, 2, 1, 3) else None
         source = reshape.inputs[0] if reshape else None
-        if source is None or source.shape is None or len(source.shape) != 3:
+        if source is None or not _holds_heads(source, value):
             return None
         sources.append(source)
     return sources
@@ -107,17 +113,17 @@ def _from_one_projection(model: ir.Model, node: ir.Node) -> list[ir.Value] | Non
     if len({id(transpose) for transpose in transposes}) != 1 or reshape is None:
         return None
     source = reshape.inputs[0]
-    if source is None or source.shape is None or len(source.shape) != 3 or not isinstance(source.shape[2], int):
+    if source is None or not _holds_heads(source, node.inputs[0], parts=3):
         return None
-    width = source.shape[2] // 3
+    assert source.shape is not None
+    width = int(source.shape[2]) // 3  # type: ignore[arg-type]
     split = ir.node("Split", [source], {"axis": -1, "num_outputs": 3}, num_outputs=3, name=f"{node.name}_split")
     for output, letter in zip(split.outputs, "qkv", strict=True):
         output.name = f"{node.name}_{letter}"
         output.type = source.type
         output.shape = ir.Shape([*source.shape.dims[:2], width])
-    producer = source.producer()
-    assert producer is not None and producer.graph is not None
-    producer.graph.insert_after(producer, split)
+    assert reshape.graph is not None
+    reshape.graph.insert_before(reshape, split)
     return list(split.outputs)
 
 
