@@ -1,11 +1,13 @@
 """The command line: parses and prints, holds no logic.
 
 Exit status: 0 done and within budget; 1 a build is out of its parity budget or fails verification; 2 bad input or
-usage; 3 the target is not available on this machine; 130 interrupted.
+usage; 3 the target is not available on this machine; 130 interrupted; 141 nobody reads the output any more.
 """
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -14,10 +16,10 @@ import msgspec
 import typer
 
 from edgevit.errors import EdgevitError, InputError
-from edgevit.recipe import Recipe, read_recipe
+from edgevit.recipe import Recipe, explained, read_recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from edgevit.terminal import Terminal
 
@@ -27,11 +29,12 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help=(
         "Takes a trained Transformer or Vision Transformer checkpoint and produces small, fast, *proven* builds of it."
         "\n\nStart with: `edgevit export zoo:digits-vit out --target openvino:int8`"
-        "\n\nExit status: 0 within budget, 1 out of budget or damaged, 2 bad input, 3 target not available here."
     ),
+    epilog="Exit status: 0 within budget, 1 out of budget or damaged, 2 bad input, 3 target not available here.",
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else there.")]
@@ -44,13 +47,22 @@ Targets = Annotated[
 OneTarget = Annotated[
     str | None, typer.Option("--target", "-t", metavar="T[:PRECISION]", help="Use this build instead of the best one.")
 ]
+TheseBuilds = Annotated[
+    str | None, typer.Option("--target", "-t", metavar="T[:PRECISION]", help="Only these builds; all without it.")
+]
 SetOption = Annotated[
     str | None,
     typer.Option(metavar="SET", help="A TOML of calibration/, a folder of images (class folders give labels), zoo:…"),
 ]
+Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="The checkpoint file of timm: and factories.")]
 
 
-@app.command()
+@app.command(
+    epilog=(
+        "Examples: `edgevit export zoo:digits-vit out -t openvino:float32 -t openvino:int8`, or with everything "
+        "written down in a recipe: `edgevit export zoo:digits-vit out --recipe export/digits-vit.toml`"
+    )
+)
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="zoo:NAME, timm:ARCH, package.module:factory.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Where the bundle goes; must not exist without --force.")],
@@ -58,7 +70,7 @@ def export(
     recipe: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A recipe of export/; options given here win over it.")
     ] = None,
-    weights: Annotated[Path | None, typer.Option(metavar="FILE", help="The checkpoint file of timm: and factories.")] = None,
+    weights: Weights = None,
     calibration: SetOption = None,
     evaluation: SetOption = None,
     plan: Annotated[
@@ -78,43 +90,51 @@ def export(
     ] = None,
     budget: Annotated[float | None, typer.Option(metavar="POINTS", help="Accuracy a build may lose.")] = None,
     bench: Annotated[bool | None, typer.Option("--bench/--no-bench", help="Measure the builds, or not.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle when the new one is complete.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an existing bundle when the new one is complete.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Export MODEL to a bundle OUT: trace, calibrate, quantize, build, prove, measure."""
-    terminal = _terminal(json)
-    _guard(
-        lambda: _export(
-            terminal,
-            _overridden(
-                read_recipe(recipe) if recipe else Recipe(model=model),
-                {
-                    "model": model,
-                    "weights": _text(weights),
-                    "targets": tuple(target) if target else None,
-                    "when_available": () if target else None,
-                    "calibration.set": calibration,
-                    "calibration.samples": samples,
-                    "calibration.seed": seed,
-                    "evaluation.set": evaluation,
-                    "trace.batch": batch_size,
-                    "trace.image_size": _size(image_size),
-                    "plan.file": _text(plan),
-                    "plan.skip": tuple(skip) if skip else None,
-                    "plan.cpu": cpu,
-                    "parity.budget": budget,
-                    "bench.enabled": bench,
-                },
-            ),
-            out,
-            force,
-        ),
-        debug,
-    )
+
+    def work(terminal: Terminal) -> int:
+        from edgevit.pipeline import ExportOptions
+        from edgevit.pipeline import export as make
+
+        wanted = _overridden(
+            read_recipe(recipe) if recipe else Recipe(model=model),
+            {
+                "model": model,
+                "weights": _text(weights),
+                "targets": tuple(target) if target else None,
+                "when_available": () if target else None,
+                "calibration.set": calibration,
+                "calibration.samples": samples,
+                "calibration.seed": seed,
+                "evaluation.set": evaluation,
+                "trace.batch": batch_size,
+                "trace.image_size": _size(image_size),
+                "plan.file": _text(plan),
+                "plan.skip": tuple(skip) if skip else None,
+                "plan.cpu": cpu,
+                "parity.budget": budget,
+                "bench.enabled": bench,
+            },
+        )
+        options = ExportOptions(force=force, command=shlex.join(["edgevit", *sys.argv[1:]]))
+        result = make(wanted, out, options, terminal.progress)
+        terminal.exported(result)
+        for name in result.failed:
+            _complain(f"{name} is out of its parity budget; see {result.path / 'report.html'}")
+        return 1 if result.failed else 0
+
+    _command(work, json, debug, "finished stages are kept, run the same command again to resume")
 
 
-@app.command()
+@app.command(
+    epilog="Example: `edgevit bench out --batch-size 1 --batch-size 8 --json > old.json`, later `--compare old.json`"
+)
 def bench(
     bundle: BundlePath,
     target: Targets = None,
@@ -129,13 +149,13 @@ def bench(
     debug: Debug = False,
 ) -> None:
     """Measure latency, throughput, cold start and memory of BUNDLE's builds, interleaved, each in its own process."""
-    terminal = _terminal(json)
 
-    def work() -> int:
-        from edgevit.measure import BenchOptions
+    def work(terminal: Terminal) -> int:
+        from edgevit.measure import BenchOptions, compare_reports
         from edgevit.pipeline import bench as measure
+        from edgevit.pipeline import read_bench
 
-        old = None if compare is None else _old_report(compare)
+        old = None if compare is None else read_bench(compare)
         options = BenchOptions(
             targets=tuple(target or ()),
             batch_sizes=tuple(batch_size or (1,)),
@@ -143,100 +163,127 @@ def bench(
             seconds=seconds,
             rounds=rounds,
         )
-        return terminal.bench(measure(bundle, options, terminal.progress), old)
+        report = measure(bundle, options, terminal.progress)
+        terminal.bench(report, None if old is None else compare_reports(old, report))
+        return 0
 
-    _guard(work, debug)
+    _command(work, json, debug)
 
 
-@app.command()
+@app.command(epilog="Example: `edgevit parity out --evaluation val/ --target openvino:int8`")
 def parity(
     bundle: BundlePath,
     evaluation: SetOption = None,
-    target: OneTarget = None,
+    target: TheseBuilds = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Compare BUNDLE's builds with the float reference on evaluation samples."""
-    terminal = _terminal(json)
 
-    def work() -> int:
+    def work(terminal: Terminal) -> int:
         from edgevit.pipeline import parity as compare_builds
 
-        return terminal.parity(compare_builds(bundle, evaluation, target, terminal.progress))
+        report = compare_builds(bundle, evaluation, target, terminal.progress)
+        terminal.parity(report)
+        verdicts = {rung.verdict for rung in report.rungs}
+        return 1 if "failed" in verdicts else 3 if verdicts == {"not executed"} else 0
 
-    _guard(work, debug)
+    _command(work, json, debug)
 
 
-@app.command()
+@app.command(epilog="Example: `edgevit run out photo.jpg other.png --top 1`")
 def run(
     bundle: BundlePath,
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Image files.")],
     target: OneTarget = None,
-    top: Annotated[int, typer.Option(metavar="N", help="How many labels per input.")] = 3,
+    top: Annotated[int, typer.Option(metavar="N", min=1, help="How many labels per input.")] = 3,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Run INPUT... through the best build of BUNDLE that runs here."""
-    terminal = _terminal(json)
 
-    def work() -> int:
+    def work(terminal: Terminal) -> int:
         from edgevit.pipeline import run as predict
 
-        return terminal.predictions([str(item) for item in inputs], predict(bundle, inputs, target, top))
+        terminal.predictions([str(item) for item in inputs], predict(bundle, inputs, target, top))
+        return 0
 
-    _guard(work, debug)
+    _command(work, json, debug)
 
 
-@app.command()
+@app.command(epilog="Example: `edgevit verify out && ./deploy`, on the machine that made it or on the device")
 def verify(bundle: BundlePath, json: Json = False, debug: Debug = False) -> None:
     """Check BUNDLE's files, then replay the golden inputs through every build that runs here."""
-    terminal = _terminal(json)
 
-    def work() -> int:
+    def work(terminal: Terminal) -> int:
         from edgevit.pipeline import verify as check
 
-        return terminal.verification(check(bundle))
+        result = check(bundle)
+        terminal.verification(result)
+        if result.passed and not result.executed:
+            _complain("expected a build that runs on this machine, found none; its files are intact")
+        return 1 if not result.passed else 0 if result.executed else 3
 
-    _guard(work, debug)
+    _command(work, json, debug)
 
 
-@app.command()
+@app.command(epilog="Examples: `edgevit inspect out`, `edgevit inspect out/plan.toml`, `edgevit inspect model.onnx`")
 def inspect(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A bundle, a plan.toml or an .onnx file.")],
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Show what PATH holds, for people."""
-    terminal = _terminal(json)
 
-    def work() -> int:
+    def work(terminal: Terminal) -> int:
         from edgevit.pipeline import inspect as look
 
-        return terminal.inspection(look(path))
+        terminal.inspection(look(path))
+        return 0
 
-    _guard(work, debug)
+    _command(work, json, debug)
 
 
-@app.command()
+@app.command(epilog="Example: `edgevit doctor --json | jq '.targets[] | select(.run | not) | .fix'`")
 def doctor(json: Json = False, debug: Debug = False) -> None:
     """Show what each target can do on this machine, and the command that would change a no."""
-    terminal = _terminal(json)
 
-    def work() -> int:
+    def work(terminal: Terminal) -> int:
         from edgevit.pipeline import doctor as diagnose
 
-        return terminal.diagnosis(diagnose())
+        terminal.diagnosis(diagnose())
+        return 0
 
-    _guard(work, debug)
+    _command(work, json, debug)
 
 
-def main() -> NoReturn:
-    """The entry point of the command `edgevit`."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The entry point of the command `edgevit`: parses the command line, or `arguments`, and exits."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a file name may hold what the terminal's encoding does not
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app(prog_name="edgevit")
-    except KeyboardInterrupt:
+        status = app(arguments, prog_name="edgevit", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of a pipe has left. The interpreter would complain once more when it flushes at its end.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())
+        sys.exit(141)
+    except _USAGE_ERROR as error:
+        path = error.ctx.command_path if getattr(error, "ctx", None) else "edgevit"
+        text = error.format_message()
+        if text:  # without any argument the help has been printed instead
+            _complain(f"{text[:1].lower()}{text[1:].rstrip('.')}; see {path} --help", path)
+        sys.exit(2)
+    except typer.Abort:
         sys.exit(130)
-    sys.exit(0)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+_USAGE_ERROR: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+"""Click's, or that of the copy of click which newer versions of typer carry."""
 
 
 def _version(show: bool) -> None:
@@ -249,39 +296,42 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 
 
-def _terminal(json: bool) -> Terminal:
-    from edgevit.terminal import Terminal
+def _command(work: Callable[[Terminal], int], json: bool, debug: bool, when_interrupted: str = "") -> None:
+    """Runs a command and raises its exit status; an error is one line on standard error."""
+    from edgevit.terminal import Terminal, kept_for_results, terminal_progress
 
-    return Terminal(json=json)
-
-
-def _guard(work: Callable[[], int], debug: bool) -> None:
-    """Runs a command; a deliberate error is one line on standard error and its exit status."""
     try:
-        status = work()
+        with kept_for_results() as out:
+            status = work(Terminal(out, terminal_progress(), json=json))
+            out.flush()
     except EdgevitError as error:
         if debug:
             raise
-        typer.echo(f"edgevit: {' '.join(str(error).split())}", err=True)
-        raise typer.Exit(error.exit_status) from error
+        _complain(str(error))
+        status = error.exit_status
     except KeyboardInterrupt:
-        typer.echo("edgevit: interrupted; finished stages are kept, run the same command again to resume", err=True)
-        raise typer.Exit(130) from None
+        _complain("; ".join(filter(None, ("interrupted", when_interrupted))))
+        status = 130
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # The last place that can turn a defect into a line.
+        if debug:
+            raise
+        _complain(f"a defect of edgevit or of an engine: {type(error).__name__}: {error}; --debug shows where")
+        status = 1
     if status:
         raise typer.Exit(status)
 
 
-def _export(terminal: Terminal, recipe: Recipe, out: Path, force: bool) -> int:
-    from edgevit.pipeline import ExportOptions
-    from edgevit.pipeline import export as make
-
-    command = " ".join(["edgevit", *sys.argv[1:]])
-    return terminal.exported(make(recipe, out, ExportOptions(force=force, command=command), terminal.progress))
+def _complain(text: str, who: str = "edgevit") -> None:
+    typer.echo(f"{who}: {' '.join(text.split())}", err=True)
 
 
 def _overridden(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
@@ -295,28 +345,17 @@ def _overridden(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     try:
         return msgspec.convert(values, Recipe)
     except msgspec.ValidationError as error:
-        raise InputError(f"an option has a value it cannot have: {error}") from error
+        raise InputError(f"{explained(error)}; correct the option") from error
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
-    height, _, width = text.partition("x")
-    if not height.isdigit() or not (width or height).isdigit():
+    height, by, width = text.partition("x")
+    if not height.isdecimal() or (by and not width.isdecimal()):
         raise InputError(f"expected --image-size as H or HxW in pixels, found {text!r}")
     return int(height), int(width or height)
 
 
 def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
-
-
-def _old_report(path: Path) -> Any:
-    from edgevit.types import BenchReport
-
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=BenchReport)
-    except OSError as error:
-        raise InputError(f"expected an earlier report at {path}, which cannot be read: {error.strerror}") from error
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
-        raise InputError(f"expected the --json output of an earlier edgevit bench at {path}, found: {error}") from error

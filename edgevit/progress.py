@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 class Advance(Protocol):
-    """Says that `done` of the task's total are finished, and optionally what is being done now."""
+    """Says that `done` of the task's steps are finished, what is being done now, and how many there are in all."""
 
-    def __call__(self, done: int, detail: str = "") -> None: ...
+    def __call__(self, done: int, detail: str = "", total: int | None = None) -> None: ...
 
 
 class Progress(Protocol):
@@ -21,7 +21,7 @@ class Progress(Protocol):
         """One line that stays."""
 
     def task(self, name: str, total: int | None) -> AbstractContextManager[Advance]:
-        """A task of `total` steps (None: unknown) for as long as the context lasts."""
+        """A task of `total` steps, for as long as the context lasts; None where only the work itself will tell."""
 
 
 class Silent:
@@ -32,4 +32,4 @@ class Silent:
 
     @contextmanager
     def task(self, name: str, total: int | None) -> Iterator[Advance]:
-        yield lambda done, detail="": None
+        yield lambda done, detail="", total=None: None

@@ -11,13 +11,18 @@ Unknown keys are errors that name the key; relative paths are relative to the re
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from edgevit.errors import RecipeError
-from edgevit.types import Value
+from edgevit.types import ImagePreprocess, Value
+
+LARGEST_IMAGE = 4096
+"""Pixels of a side; a mistyped digit would otherwise ask for terabytes of attention."""
 
 
 class TraceSettings(Value, frozen=True, kw_only=True):
@@ -80,7 +85,12 @@ class BenchSettings(Value, frozen=True, kw_only=True):
 
 class Recipe(Value, frozen=True, kw_only=True):
     model: str
+    """MODEL as on the command line: `zoo:NAME`, `timm:ARCH`, `package.module:factory`."""
     weights: str | None = None
+    preprocess: ImagePreprocess | None = None
+    """In place of the model's own; a factory needs it, because nothing else tells its input."""
+    labels: tuple[str, ...] = ()
+    """One per class, in the order of the outputs; empty for the model's own."""
     targets: tuple[str, ...] = ("openvino:float32", "openvino:int8")
     when_available: tuple[str, ...] = ()
     """Targets that are built where this machine can and reported as not executed where it cannot."""
@@ -102,40 +112,52 @@ def read_recipe(path: Path) -> Recipe:
     try:
         recipe = msgspec.toml.decode(path.read_bytes(), type=Recipe)
     except OSError as error:
-        raise RecipeError(f"expected a recipe at {path}, which cannot be read: {error.strerror}; check the path") from error
+        raise RecipeError(
+            f"expected a recipe at {path}, which cannot be read: {error.strerror}; check the path"
+        ) from error
     except msgspec.ValidationError as error:
-        raise RecipeError(f"{path}: {_sentence(error)}; see export/README.md for the keys of a recipe") from error
+        raise RecipeError(f"{path}: {explained(error)}; see export/README.md for the keys of a recipe") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: expected TOML, found {error}") from error
+        raise RecipeError(f"{path}: expected TOML, found an error: {' '.join(str(error).split())}") from error
     return _anchored(recipe, path.parent)
 
 
 def check_recipe(recipe: Recipe) -> None:
     """Numbers that make no sense, found before any work begins."""
-    counts = {
-        "calibration.samples": recipe.calibration.samples,
-        "calibration.batch": recipe.calibration.batch,
-        "evaluation.batch": recipe.evaluation.batch,
-        "parity.golden": recipe.parity.golden,
-        "trace.max_batch": recipe.trace.max_batch,
-        "trace.batch": 1 if recipe.trace.batch is None else recipe.trace.batch,
-        "evaluation.samples": 1 if recipe.evaluation.samples is None else recipe.evaluation.samples,
+    least = {
+        "calibration.samples": (recipe.calibration.samples, 1),
+        "calibration.batch": (recipe.calibration.batch, 1),
+        "calibration.seed": (recipe.calibration.seed, 0),
+        "evaluation.samples": (recipe.evaluation.samples, 1),
+        "evaluation.batch": (recipe.evaluation.batch, 1),
+        "parity.golden": (recipe.parity.golden, 1),
+        "parity.layers": (recipe.parity.layers, 0),
+        "trace.batch": (recipe.trace.batch, 1),
+        "trace.max_batch": (recipe.trace.max_batch, 1),
     }
-    for key, value in counts.items():
-        if value < 1:
-            raise RecipeError(f"expected {key} of at least 1, found {value}")
+    for key, (value, bound) in least.items():
+        if value is not None and value < bound:
+            raise RecipeError(f"expected {key} of at least {bound}, found {value}; correct the recipe or the option")
+    for side in recipe.trace.image_size or ():
+        if not 1 <= side <= LARGEST_IMAGE:
+            raise RecipeError(f"expected an image size of 1 to {LARGEST_IMAGE} pixels a side, found {side}; correct it")
     if not recipe.targets:
         raise RecipeError("expected at least one target, found none; add for example targets = ['openvino:int8']")
-    if recipe.parity.budget < 0:
-        raise RecipeError(f"expected parity.budget of at least 0 points, found {recipe.parity.budget}")
+    if not 0 <= recipe.parity.budget <= 100 or math.isnan(recipe.parity.budget):
+        raise RecipeError(
+            f"expected parity.budget of 0 to 100 points, found {recipe.parity.budget}; correct the recipe or --budget"
+        )
     unknown = set(recipe.options) - set(recipe.targets) - set(recipe.when_available)
     if unknown:
-        raise RecipeError(f"expected options of targets that are built, found options for {', '.join(sorted(unknown))}")
+        raise RecipeError(
+            f"expected options of targets that are built, found options for {', '.join(sorted(unknown))}; "
+            "name the target as it stands in targets"
+        )
 
 
 def _anchored(recipe: Recipe, folder: Path) -> Recipe:
     def anchor(text: str | None) -> str | None:
-        if text is None or ":" in text or Path(text).is_absolute():
+        if text is None or text.startswith("zoo:") or Path(text).is_absolute():
             return text
         return str(folder / text)
 
@@ -149,6 +171,34 @@ def _anchored(recipe: Recipe, folder: Path) -> Recipe:
     )
 
 
-def _sentence(error: msgspec.ValidationError) -> str:
-    text = str(error)
-    return text[:1].lower() + text[1:]
+# ------------------------------------------------------------------------------------------------- errors
+
+
+def explained(error: msgspec.ValidationError) -> str:
+    """What is wrong with a recipe's value, with its key and the choices there are."""
+    message, _, place = str(error).partition(" - at `")
+    keys = re.findall(r"[\w-]+|\[[^]]*\]", place.removeprefix("$").removesuffix("`"))
+    key = "".join(part if part.startswith("[") else f".{part}" for part in keys).lstrip(".")
+    kind = _type_at(keys)
+    found = re.fullmatch(r"(?:Invalid enum value|Object contains unknown field) [`'](.*)[`']", message)
+    if isinstance(kind, msgspec.inspect.StructType) and found:
+        choices = ", ".join(field.encode_name for field in kind.fields)
+        return f"expected a key of {f'[{key}]' if key else 'a recipe'} ({choices}), found {found[1]!r}"
+    if isinstance(kind, msgspec.inspect.LiteralType) and found:
+        return f"expected {key} as one of {', '.join(map(str, kind.values))}, found {found[1]!r}"
+    return f"{message[:1].lower()}{message[1:].replace('`', '')}" + (f" in {key}" if key else "")
+
+
+def _type_at(keys: list[str]) -> Any:
+    """The type of the value that the keys lead to from a recipe; None where they lead nowhere."""
+    kind: Any = msgspec.inspect.type_info(Recipe)
+    for key in keys:
+        if isinstance(kind, msgspec.inspect.StructType):
+            kind = next((field.type for field in kind.fields if field.encode_name == key), None)
+        elif isinstance(kind, msgspec.inspect.DictType):
+            kind = kind.value_type
+        else:
+            kind = getattr(kind, "item_type", None)
+        if isinstance(kind, msgspec.inspect.UnionType):
+            kind = next(member for member in kind.types if not isinstance(member, msgspec.inspect.NoneType))
+    return kind

@@ -2,6 +2,7 @@
 
 from edgevit.bundle.golden import GOLDEN, read_golden, write_golden
 from edgevit.bundle.manifest import (
+    DRAFT,
     MANIFEST,
     SCHEMA,
     CalibrationFacts,
@@ -15,6 +16,7 @@ from edgevit.bundle.manifest import (
 from edgevit.bundle.opening import Bundle, Check, FileProblem, open_bundle, verify_files
 
 __all__ = [
+    "DRAFT",
     "GOLDEN",
     "MANIFEST",
     "SCHEMA",

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MANIFEST = "manifest.json"
+DRAFT = "manifest.draft.json"
+"""The manifest of a bundle whose builds are still being proved and measured: nothing loads such a directory."""
 SCHEMA = 1
 _LARGEST = 1 << 26
 """Bytes; a manifest is a few hundred kilobytes even with every layer of ViT-L listed for several builds."""
@@ -86,9 +88,9 @@ def describe_directory(root: Path, directory: Path) -> tuple[BuildFile, ...]:
     return tuple(describe_file(root, path) for path in sorted(directory.rglob("*")) if path.is_file())
 
 
-def write_manifest(root: Path, manifest: Manifest) -> None:
+def write_manifest(root: Path, manifest: Manifest, name: str = MANIFEST) -> None:
     """Writes `root/manifest.json` in one step, after everything that it lists. Raises OutputError, BundleError."""
-    path = root / MANIFEST
+    path = root / name
     _check_paths(manifest, path)
     write_atomic(path, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
 

@@ -71,8 +71,8 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
         return inside(self.root, build.name)
 
 
-def open_bundle(path: Path | str, *, check: Check = "sizes") -> Bundle:
-    """Opens a bundle for use. `check="hashes"` reads every listed file once.
+def open_bundle(path: Path | str, *, check: Check = "sizes", name: str = MANIFEST) -> Bundle:
+    """Opens a bundle for use. `check="hashes"` reads every listed file once; `name` is the manifest's.
 
     Raises InputError where there is no directory at all, and BundleError for a directory that is no intact bundle: no
     manifest or a bad one, a file that is missing, has the wrong size or hash, or leads out.
@@ -84,11 +84,11 @@ def open_bundle(path: Path | str, *, check: Check = "sizes") -> Bundle:
             raise InputError(
                 f"no bundle at {str(root)!r}: expected a directory that edgevit export wrote, found {found}"
             )
-        if not os.path.lexists(root / MANIFEST):
-            raise BundleError(f"{str(root)!r} is not a bundle: expected {MANIFEST} in it, found {_content(root)}")
+        if not os.path.lexists(root / name):
+            raise BundleError(f"{str(root)!r} is not a bundle: expected {name} in it, found {_content(root)}")
     except OSError as error:
         raise InputError(f"no bundle at {str(root)!r}: it cannot be read ({error.strerror}); check the path") from error
-    bundle = Bundle(root=root, manifest=read_manifest(inside(root, MANIFEST)))
+    bundle = Bundle(root=root, manifest=read_manifest(inside(root, name)))
     if check != "manifest":
         problems = _file_problems(bundle, hashes=check == "hashes")
         if problems:

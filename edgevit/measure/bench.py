@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from edgevit.bundle import Bundle
     from edgevit.types import ColdStart
 
     Progress = Callable[[int, int, str], None]
@@ -37,17 +38,21 @@ def bench(
     BundleError where the bundle is damaged, InputError for options or targets that make no sense.
     """
     opened = open_bundle(bundle)
-    subjects = [
+    return bench_builds(opened.manifest.model, subjects_of(opened, opener), options, progress)
+
+
+def subjects_of(bundle: Bundle, opener: str = DEFAULT_OPENER) -> list[Subject]:
+    """Every build of an opened bundle."""
+    return [
         Subject(
             target=build.target,
             precision=build.precision,
-            bundle=str(opened.root),
+            bundle=str(bundle.root),
             size_bytes=sum(file.size for file in build.files),
             opener=opener,
         )
-        for build in opened.manifest.builds
+        for build in bundle.manifest.builds
     ]
-    return bench_builds(opened.manifest.model, subjects, options, progress)
 
 
 def bench_builds(

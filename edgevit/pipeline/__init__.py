@@ -1,8 +1,19 @@
 """The whole way, stage by stage, and what can be done with a finished bundle. Each command is one function here."""
 
-from edgevit.pipeline.commands import bench, parity, run, verify
+from edgevit.pipeline.commands import bench, parity, read_bench, run, verify
 from edgevit.pipeline.diagnosis import doctor
 from edgevit.pipeline.exporting import ExportOptions, ExportResult, export
 from edgevit.pipeline.inspecting import inspect
 
-__all__ = ["ExportOptions", "ExportResult", "bench", "doctor", "export", "inspect", "parity", "run", "verify"]
+__all__ = [
+    "ExportOptions",
+    "ExportResult",
+    "bench",
+    "doctor",
+    "export",
+    "inspect",
+    "parity",
+    "read_bench",
+    "run",
+    "verify",
+]

@@ -12,6 +12,7 @@ import numpy as np
 
 from edgevit import __version__
 from edgevit.bundle import (
+    DRAFT,
     GOLDEN,
     Bundle,
     CalibrationFacts,
@@ -24,7 +25,7 @@ from edgevit.bundle import (
     write_manifest,
 )
 from edgevit.measure import BenchOptions, describe_machine
-from edgevit.measure.bench import bench as bench_bundle
+from edgevit.measure.bench import bench_builds, subjects_of
 from edgevit.parity.ladder import out_of_budget
 from edgevit.parity.layers import first_divergent, layer_parity
 from edgevit.parity.metrics import sqnr_db
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from edgevit.sets import SampleSet
     from edgevit.types import Arrays, BenchReport, FloatModel, OnnxModel, QuantPlan
 
+OPEN_DRAFT = "edgevit.runtime.selection:open_draft"
+"""What a measuring process opens a build with before the bundle has its manifest."""
 REFERENCE = "reference.npz"
 REFERENCE_LIMIT = 16 << 20
 """Bytes of reference outputs a bundle carries so that parity can be repeated without torch."""
@@ -62,16 +65,16 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 
     model: FloatModel
     recipe: Recipe
-    command: str
     onnx: OnnxModel
-    simulated: OnnxModel | None
     plan: QuantPlan | None
     calibration: SampleSet | None
     evaluation: Evaluation
     comparison: ComparisonOptions
     rungs: tuple[Rung, ...]
     built: dict[str, Path]
-    unavailable: dict[str, str]
+    command: str = ""
+    unavailable: dict[str, str] = {}
+    """Targets that were optional and cannot be built here, with why."""
 
 
 class Assembled(TypedDict):
@@ -89,20 +92,21 @@ def assemble(draft: Draft, stage: Path, bench: Workbench, progress: Progress) ->
         write_plan(draft.plan, stage / "plan.toml")
     golden = _write_evidence(draft, stage)
     manifest = _manifest(draft, stage)
-    write_manifest(stage, manifest)
-    bundle = open_bundle(stage)
+    write_manifest(stage, manifest, DRAFT)
+    bundle = open_bundle(stage, name=DRAFT)
     with bench.timed("parity of the builds"):
         rungs = (*draft.rungs, *build_rungs(bundle, draft.evaluation, draft.comparison, progress))
     with bench.timed("parity of the layers"):
         layers = _layers(draft, progress)
     parity = _parity_report(draft, rungs, layers)
-    measured = _measured(draft, stage, bench, progress)
+    measured = _measured(draft, bundle, bench, progress)
     builds = tuple(_finished(bundle, build, rungs, measured, golden) for build in manifest.builds)
     manifest = msgspec.structs.replace(manifest, builds=builds)
     with bench.timed("report"), progress.task("writing the report", None):
         _report(draft, manifest, parity, measured, bench, stage)
     described = (*manifest.files, *(describe_file(stage, stage / name) for name in _REPORTS))
     manifest = msgspec.structs.replace(manifest, files=described)
+    (stage / DRAFT).unlink()
     write_manifest(stage, manifest)
     return Assembled(manifest=manifest, parity=parity, bench=measured, failed=out_of_budget(parity))
 
@@ -218,20 +222,24 @@ def _parity_report(draft: Draft, rungs: tuple[Rung, ...], layers: tuple[LayerPar
     )
 
 
-def _measured(draft: Draft, stage: Path, bench: Workbench, progress: Progress) -> BenchReport | None:
-    settings = draft.recipe.bench
-    if not settings.enabled:
-        return None
-    batches = settings.batch_sizes if draft.recipe.trace.batch is None else (draft.recipe.trace.batch,)
-    options = BenchOptions(
-        batch_sizes=batches,
+def bench_options(recipe: Recipe) -> BenchOptions:
+    """What the recipe asks to be measured; a fixed batch is the only one that can be."""
+    settings = recipe.bench
+    return BenchOptions(
+        batch_sizes=settings.batch_sizes if recipe.trace.batch is None else (recipe.trace.batch,),
         threads=settings.threads,
         seconds=settings.seconds,
         rounds=settings.rounds,
         cold_starts=settings.cold_starts,
     )
+
+
+def _measured(draft: Draft, bundle: Bundle, bench: Workbench, progress: Progress) -> BenchReport | None:
+    if not draft.recipe.bench.enabled:
+        return None
+    subjects, options = subjects_of(bundle, OPEN_DRAFT), bench_options(draft.recipe)
     with bench.timed("measuring"), progress.task("measuring", None) as advance:
-        return bench_bundle(stage, options, lambda done, total, what: advance(done, what))
+        return bench_builds(draft.model.name, subjects, options, lambda done, total, what: advance(done, what, total))
 
 
 def _finished(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +11,7 @@ import msgspec
 import numpy as np
 
 from edgevit.bundle import GOLDEN, open_bundle, read_golden, verify_files
-from edgevit.errors import BundleError, EdgevitError, InputError, SetError
+from edgevit.errors import BundleError, EdgevitError, InputError, MeasureError, SetError, UnavailableError
 from edgevit.measure import BenchOptions
 from edgevit.measure.bench import bench as bench_bundle
 from edgevit.parity.metrics import sqnr_db
@@ -19,14 +21,14 @@ from edgevit.runtime import load
 from edgevit.runtime.selection import open_session, runnable, why_not_here
 from edgevit.sets import open_set
 from edgevit.targets.base import OpenOptions
-from edgevit.types import ParityReport, Value
+from edgevit.types import BenchReport, ParityReport, Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edgevit.bundle import Bundle
     from edgevit.sets import SampleSet
-    from edgevit.types import Arrays, BenchReport, Build
+    from edgevit.types import Arrays, Build
 
 REFERENCE = "reference.npz"
 GOLDEN_SLACK_DB = 3.0
@@ -52,28 +54,77 @@ class Verification(Value, frozen=True, kw_only=True):
 
     @property
     def passed(self) -> bool:
+        """Nothing is wrong; also where no build could be executed here (see `executed`)."""
         return not self.problems and all(check.verdict != "failed" for check in self.builds)
+
+    @property
+    def executed(self) -> bool:
+        """Whether this machine could execute at least one build."""
+        return any(check.verdict != "not executed" for check in self.builds)
 
 
 def bench(bundle: str | Path, options: BenchOptions | None = None, progress: Progress | None = None) -> BenchReport:
-    """Latency, throughput, cold start and memory of the bundle's builds, side by side."""
-    progress = progress or Silent()
-    open_bundle(bundle)
+    """Latency, throughput, cold start and memory of the bundle's builds, side by side.
+
+    Raises BundleError for a damaged bundle, InputError for options or targets that make no sense, and where nothing
+    could be measured UnavailableError (no engine of these builds here) or MeasureError.
+    """
+    progress, options = progress or Silent(), options or BenchOptions()
+    opened = open_bundle(bundle, check="hashes")
     with progress.task("measuring", None) as advance:
-        return bench_bundle(Path(bundle), options or BenchOptions(), lambda done, total, what: advance(done, what))
+        report = bench_bundle(opened.root, options, lambda done, total, what: advance(done, what, total))
+    if not report.entries:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in report.not_executed.items())
+        here = [
+            build for build in opened.manifest.builds if build.name in report.not_executed and not why_not_here(build)
+        ]
+        kind = MeasureError if here else UnavailableError
+        raise kind(f"expected a build that can be measured on this machine, found none ({reasons})")
+    return report
 
 
-def run(bundle: str | Path, items: Sequence[Any], target: str | None = None, top: int = 5) -> list[Any]:
-    """The task's result for every item (files, arrays, PIL images), by the best build that runs here."""
+def read_bench(path: str | Path) -> BenchReport:
+    """An earlier measurement: what `edgevit bench --json` printed, or the report.json of a bundle.
+
+    Raises InputError for anything else.
+    """
+    try:
+        found = msgspec.json.decode(Path(path).read_bytes())
+        if isinstance(found, dict):
+            # With --compare the report is one of two keys, and a bundle's report calls it bench.
+            found = found.get("report") or found.get("bench") or found
+        return msgspec.convert(found, BenchReport)
+    except OSError as error:
+        raise InputError(f"expected an earlier report at {path}, which cannot be read: {error.strerror}") from error
+    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"expected the --json output of an earlier edgevit bench, or a bundle's report.json, at {path}; "
+            f"found: {' '.join(str(error).split())}"
+        ) from error
+
+
+def run(bundle: str | Path, items: Sequence[Any], target: str | None = None, top: int = 3) -> list[Any]:
+    """The task's result for every item (files, arrays, PIL images), by the best build that runs here.
+
+    Unlike `edgevit.load`, which an application calls at every start, this reads every file of the bundle and compares
+    it with its checksum. A build of fixed batch n takes n items at a time.
+    """
+    open_bundle(bundle, check="hashes")
     with load(bundle, target) as model:
-        return [model.predict(item, top=top) for item in items]
+        first = model.signature.inputs[0].shape[0]
+        step = first if isinstance(first, int) else 1
+        return [
+            result
+            for start in range(0, len(items), step)
+            for result in model.predict(list(items[start : start + step]), top=top)
+        ]
 
 
 def verify(bundle: str | Path) -> Verification:
     """Checksums, then the golden inputs through every build that runs here.
 
-    A build passes when its outputs are as close to the float reference's as where it was made, less 3 dB. Raises
-    BundleError or InputError for what is no bundle at all.
+    A build passes when its outputs are as close to the float reference's as where it was made, less 3 dB; one that
+    was out of its parity budget there fails here too. Raises BundleError or InputError for what is no bundle at all.
     """
     opened = open_bundle(bundle, check="manifest")
     problems = tuple(problem.message for problem in verify_files(opened))
@@ -101,11 +152,19 @@ def _check_build(bundle: Bundle, build: Build, inputs: Arrays, outputs: Arrays) 
     except EdgevitError as error:
         return BuildCheck(build=build.name, verdict="failed", expected_db=expected, reason=str(error))
     name = build.signature.outputs[0].name
+    if name not in outputs or outputs[name].shape != found[name].shape:
+        raise BundleError(
+            f"expected golden outputs {name} of shape {found[name].shape} in {bundle.root}; export it again"
+        )
     if not np.isfinite(found[name]).all():
         return BuildCheck(build=build.name, verdict="failed", expected_db=expected, reason="its outputs are not finite")
     closeness = float(sqnr_db(outputs[name], found[name]))
-    verdict = "passed" if closeness >= expected else "failed"
-    reason = "" if verdict == "passed" else f"expected at least {expected:.1f} dB on the golden inputs, found {closeness:.1f} dB"
+    verdict, reason = "passed", ""
+    if closeness < expected:
+        verdict = "failed"
+        reason = f"expected at least {expected:.1f} dB on the golden inputs, found {closeness:.1f} dB"
+    elif build.verdict == "failed":
+        verdict, reason = "failed", f"out of its parity budget where it was made: {build.reason}"
     return BuildCheck(build=build.name, verdict=verdict, sqnr_db=closeness, expected_db=expected, reason=reason)
 
 
@@ -120,7 +179,7 @@ def parity(
     from edgevit.pipeline.proof import build_rungs, comparison
 
     progress = progress or Silent()
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle, check="hashes")
     manifest = opened.manifest
     found = _evaluation(opened, evaluation, progress)
     output = manifest.signature.outputs[0].name
@@ -163,16 +222,26 @@ def _evaluation(bundle: Bundle, name: str | None, progress: Progress) -> Any:
         preprocess=manifest.preprocess,
         labels=manifest.labels,
         batch=size,
-        reference=_stored(bundle) if known else {},
+        reference=_stored(bundle, len(samples)) if known else {},
     )
     if known:
         return evaluation
     return msgspec.structs.replace(evaluation, reference=_float_build(bundle, evaluation, samples, progress))
 
 
-def _stored(bundle: Bundle) -> Arrays:
-    with np.load(bundle.root / REFERENCE, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
+def _stored(bundle: Bundle, samples: int) -> Arrays:
+    """The float reference's outputs that the bundle carries, one row per sample."""
+    try:
+        with np.load(bundle.root / REFERENCE, allow_pickle=False) as stored:
+            outputs = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise BundleError(
+            f"expected the reference's outputs in {bundle.root / REFERENCE}, which cannot be read: {error}"
+        ) from error
+    found = {name: len(values) for name, values in outputs.items()}
+    if set(found.values()) != {samples}:
+        raise BundleError(f"expected {samples} rows in {bundle.root / REFERENCE}, found {found}; export it again")
+    return outputs
 
 
 def _float_build(bundle: Bundle, evaluation: Any, samples: SampleSet, progress: Progress) -> Arrays:

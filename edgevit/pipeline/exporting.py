@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from edgevit.bundle import MANIFEST, Manifest
-from edgevit.errors import InputError, OutputError, UnavailableError
+from edgevit.errors import InputError, RecipeError, UnavailableError
 from edgevit.files import staged_directory
-from edgevit.pipeline.assembly import Draft, assemble
+from edgevit.measure.options import check as check_bench
+from edgevit.pipeline.assembly import Draft, assemble, bench_options
 from edgevit.pipeline.proof import Evaluation, comparison, stage_rungs, torch_outputs, without_labels
 from edgevit.pipeline.stages import (
     built,
@@ -24,8 +27,10 @@ from edgevit.pipeline.stages import (
 )
 from edgevit.pipeline.workbench import Workbench
 from edgevit.progress import Progress, Silent
+from edgevit.quantize.histogram_ranges import NAMED_METHODS
+from edgevit.quantize.plan_file import read_plan
 from edgevit.recipe import Recipe, check_recipe
-from edgevit.sets import batches, check_disjoint, open_set, take
+from edgevit.sets import batches, check_disjoint, label_indices, open_set, take
 from edgevit.sources import SourceOptions, open_source
 from edgevit.targets import get_target, parse_target
 from edgevit.targets.base import BuildSource
@@ -61,45 +66,69 @@ def export(
     Raises InputError, UnavailableError, BuildError, OutputError; nothing half-written is left at `out`.
     """
     options, progress, out = options or ExportOptions(), progress or Silent(), Path(out)
-    check_recipe(recipe)
+    _check_settings(recipe)
     targets, unavailable = _targets(recipe)
-    _check_output(out, options.force)
-    bench = Workbench(out.absolute())
-    with bench.timed("load"), progress.task(f"loading {recipe.model}", None):
-        source = SourceOptions(image_size=recipe.trace.image_size)
-        weights = Path(recipe.weights) if recipe.weights else None
-        model = open_source(recipe.model, weights, source)
-    evaluation_set, calibration_set = _sets(model, recipe, targets)
     recipe = _with_fixed_batch(recipe)
-    with staged_directory(out, replace=options.force, marker=MANIFEST) as stage:
-        onnx = lowered(bench, model, recipe, progress)
-        evaluation = _evaluation(bench, model, evaluation_set, recipe, progress)
-        model = _without_module(model)
-        plan, simulated = _quantization(bench, model, onnx, calibration_set, recipe, progress)
-        source_files = BuildSource(float_model=None, onnx=onnx, quantized=simulated, plan=plan)
-        built_files = {text: built(bench, text, source_files, recipe, progress) for text in targets}
-        compared = comparison(
-            model.task, model.trained, recipe.parity.budget, model.labels, model.signature.outputs[0].name
-        )
-        with bench.timed("parity of the stages"):
-            rungs = stage_rungs(onnx, simulated, evaluation, compared, progress)
-        draft = Draft(
-            model=model,
-            recipe=recipe,
-            command=options.command,
-            onnx=onnx,
-            simulated=simulated,
-            plan=plan,
-            calibration=calibration_set if plan is not None and recipe.plan.file is None else None,
-            evaluation=evaluation,
-            comparison=compared,
-            rungs=rungs,
-            built=built_files,
-            unavailable=unavailable,
-        )
-        assembled = assemble(draft, stage, bench, progress)
-    bench.clear()
+    with Workbench(out.absolute(), progress) as bench:
+        with staged_directory(out, replace=options.force, marker=MANIFEST) as stage:
+            draft = _draft(recipe, targets, bench, progress)
+            draft = msgspec.structs.replace(draft, command=options.command, unavailable=unavailable)
+            assembled = assemble(draft, stage, bench, progress)
+        bench.clear()
     return ExportResult(path=out, **assembled)
+
+
+def _draft(recipe: Recipe, targets: tuple[str, ...], bench: Workbench, progress: Progress) -> Draft:
+    """Everything up to the engines' files, and the rungs of the ladder that need no engine."""
+    with bench.timed("load"), progress.task(f"loading {recipe.model}", None):
+        model = _model(recipe)
+        evaluation_set, calibration_set = _sets(model, recipe, targets)
+    for note in model.notes:
+        progress.note(f"{model.name}: {note}")
+    onnx = lowered(bench, model, recipe, progress)
+    evaluation = _evaluation(bench, model, evaluation_set, recipe, progress)
+    model = _without_module(model)
+    plan, simulated = _quantization(bench, model, onnx, calibration_set, recipe, progress)
+    source = BuildSource(float_model=None, onnx=onnx, quantized=simulated, plan=plan)
+    built_files = {text: built(bench, text, source, recipe, progress) for text in targets}
+    compared = comparison(
+        model.task, model.trained, recipe.parity.budget, model.labels, model.signature.outputs[0].name
+    )
+    with bench.timed("parity of the stages"):
+        rungs = stage_rungs(onnx, simulated, evaluation, compared, progress)
+    return Draft(
+        model=model,
+        recipe=recipe,
+        onnx=onnx,
+        plan=plan,
+        calibration=calibration_set if plan is not None and recipe.plan.file is None else None,
+        evaluation=evaluation,
+        comparison=compared,
+        rungs=rungs,
+        built=built_files,
+    )
+
+
+def _check_settings(recipe: Recipe) -> None:
+    """Everything that can be wrong with the settings themselves, before any work."""
+    check_recipe(recipe)
+    if recipe.bench.enabled:
+        check_bench(bench_options(recipe))
+    ranges = recipe.plan.ranges
+    if ranges not in ("search", *NAMED_METHODS) and not re.fullmatch(r"percentile-\d+(\.\d+)?", ranges):
+        raise RecipeError(
+            f"expected plan.ranges as search, {', '.join(NAMED_METHODS)} or another percentile, found {ranges!r}"
+        )
+    if recipe.plan.file is not None:
+        read_plan(Path(recipe.plan.file))
+
+
+def _model(recipe: Recipe) -> FloatModel:
+    preprocess, size = recipe.preprocess, recipe.trace.image_size
+    if preprocess is not None and size is not None:
+        preprocess = msgspec.structs.replace(preprocess, size=size)
+    options = SourceOptions(preprocess=preprocess, labels=recipe.labels, image_size=size)
+    return open_source(recipe.model, Path(recipe.weights) if recipe.weights else None, options)
 
 
 def _targets(recipe: Recipe) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -128,16 +157,6 @@ def _why_not_built(name: str, precision: Precision) -> str:
     return target.why_not(precision)
 
 
-def _check_output(out: Path, force: bool) -> None:
-    """Before any work: an output that would be refused at the end."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not force:
-        raise OutputError(f"expected {out} not to exist, found something there; choose another output or add --force")
-    if not (out / MANIFEST).is_file():
-        raise OutputError(f"expected {out} to be a bundle to replace, found no {MANIFEST} in it; choose another output")
-
-
 def _sets(model: FloatModel, recipe: Recipe, targets: tuple[str, ...]) -> tuple[SampleSet, SampleSet | None]:
     """The evaluation samples, and the calibration samples where something is quantized; disjoint by content."""
     name = check_set(recipe.evaluation.set or model.evaluation, "evaluation", model.name)
@@ -145,6 +164,8 @@ def _sets(model: FloatModel, recipe: Recipe, targets: tuple[str, ...]) -> tuple[
     if recipe.evaluation.samples is not None:
         evaluation = take(evaluation, min(recipe.evaluation.samples, len(evaluation)), 0)
     evaluation = _whole_batches(evaluation, recipe.trace.batch)
+    if model.trained:
+        label_indices(evaluation, model.labels)
     quantizes = any(text.endswith(":int8") for text in targets)
     if not quantizes or recipe.plan.file is not None:
         return evaluation, None
@@ -187,7 +208,14 @@ def _evaluation(
         stream = batches(samples, model.preprocess, size)
         np.savez(folder / "outputs.npz", **torch_outputs(model, stream, progress, len(samples)))  # type: ignore[arg-type]
 
-    folder = bench.stage("reference", {"source": model.digest, "set": samples.digest, "batch": size}, produce)
+    inputs = {
+        "source": model.digest,
+        "preprocess": msgspec.to_builtins(model.preprocess),
+        "set": samples.digest,
+        "batch": size,
+        "torch": version("torch"),
+    }
+    folder = bench.stage("reference", inputs, produce)
     with np.load(folder / "outputs.npz", allow_pickle=False) as stored:
         reference = {name: stored[name] for name in stored.files}
     if not model.trained:

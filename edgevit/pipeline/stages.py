@@ -72,7 +72,8 @@ def calibrated(
             stream = (batch.inputs for batch in batches(samples, model.preprocess, settings.batch))
             save_statistics(calibrate(onnx, stream, options, advance), folder / "statistics.npz")
 
-    inputs = {"onnx": onnx.digest, "set": samples.digest, "seed": settings.seed}
+    prepared = msgspec.to_builtins(model.preprocess)
+    inputs = {"onnx": onnx.digest, "preprocess": prepared, "set": samples.digest, "seed": settings.seed}
     folder = bench.stage("calibrate", inputs, produce)
     return load_statistics(folder / "statistics.npz", onnx.digest, samples.digest)
 
@@ -112,7 +113,12 @@ def planned(
             plan = choose_plan(onnx, stats, options, inputs, decided)
         write_plan(plan, folder / "plan.toml")
 
-    inputs = {"statistics": stats.digest, "plan": msgspec.to_builtins(settings), "safe": safe}
+    inputs = {
+        "statistics": stats.digest,
+        "preprocess": msgspec.to_builtins(model.preprocess),
+        "plan": msgspec.to_builtins(settings),
+        "safe": safe,
+    }
     folder = bench.stage("plan", inputs, produce)
     return read_plan(folder / "plan.toml"), folder / "plan.toml"
 
@@ -133,7 +139,8 @@ def given_plan(path: Path, onnx: OnnxModel) -> QuantPlan:
         check_plan_fits(plan, {layer.name: (layer.out_channels, layer.in_channels) for layer in layers})
     except PlanError as error:
         if plan.model_digest != onnx.digest:
-            raise StaleError(f"{path} was made for another model ({plan.model or 'unnamed'}) and does not fit: {error}") from error
+            made_for = plan.model or "unnamed"
+            raise StaleError(f"{path} was made for another model ({made_for}) and does not fit: {error}") from error
         raise
     return plan
 
@@ -163,7 +170,7 @@ def built(bench: Workbench, text: str, source: BuildSource, recipe: Recipe, prog
             used = target.build(source, precision, options, files)
             (folder / "options.json").write_bytes(msgspec.json.encode(used))
 
-    inputs = {
+    inputs: dict[str, object] = {
         "target": text,
         "version": target.availability().version,
         "options": options,

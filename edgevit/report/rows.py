@@ -48,17 +48,19 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     caption: str = ""
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    spare: tuple[str, ...] = ()
+    """Titles of the columns that are left out, in this order, where there is no room for all of them."""
 
 
 NAME = Column("build", align="left", kind="name")
 VERDICT = Column("verdict", align="left", kind="verdict")
 
 
-def used(name: str, caption: str, columns: list[tuple[Column, list[Cell]]]) -> Table:
+def used(name: str, caption: str, columns: list[tuple[Column, list[Cell]]], *, spare: tuple[str, ...] = ()) -> Table:
     """A table of the columns that hold anything; the first always stays."""
     kept = [pair for index, pair in enumerate(columns) if index == 0 or not all(cell.empty for cell in pair[1])]
     rows = tuple(zip(*(cells for _, cells in kept), strict=True))
-    return Table(name=name, caption=caption, columns=tuple(column for column, _ in kept), rows=rows)
+    return Table(name=name, caption=caption, columns=tuple(column for column, _ in kept), rows=rows, spare=spare)
 
 
 # ------------------------------------------------------------------------------------------------ summary

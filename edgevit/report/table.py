@@ -40,3 +40,28 @@ def terminal_table(table: Table) -> TerminalTable:
         for row in table.rows
     )
     return TerminalTable(caption=table.caption, columns=columns, rows=rows)
+
+
+def fitted(table: Table, width: int, *, gap: int) -> Table:
+    """The table with as many of its columns as fit into `width` characters, with `gap` blanks between two columns.
+
+    Columns named in `spare` go first, in that order; the others stay even where they are too wide.
+    """
+    for title in table.spare:
+        if _width(table, gap) <= width:
+            return table
+        table = _without(table, title)
+    return table
+
+
+def _width(table: Table, gap: int) -> int:
+    columns = list(zip(table.columns, *table.rows, strict=True))
+    texts = [[column.title, column.unit, *(cell.text for cell in cells)] for column, *cells in columns]
+    return sum(max(map(len, text)) for text in texts) + gap * (len(texts) - 1)
+
+
+def _without(table: Table, title: str) -> Table:
+    places = [place for place, column in enumerate(table.columns) if column.title != title]
+    columns = tuple(table.columns[place] for place in places)
+    rows = tuple(tuple(row[place] for place in places) for row in table.rows)
+    return msgspec.structs.replace(table, columns=columns, rows=rows)

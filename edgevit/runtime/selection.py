@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING
 
-from edgevit.bundle import open_bundle
+from edgevit.bundle import DRAFT, open_bundle
 from edgevit.errors import BundleError, InputError, UnavailableError
 from edgevit.targets import get_target
 from edgevit.targets.base import OpenOptions
@@ -28,6 +28,12 @@ def open_build(bundle: Path, name: str, options: OpenOptions | None = None) -> E
     opened = open_bundle(bundle, check="sizes")
     build = opened.builds(name)[0]
     return open_session(opened, build, options or OpenOptions())
+
+
+def open_draft(bundle: Path, name: str, options: OpenOptions | None = None) -> EngineSession:
+    """The same of a bundle that is still being measured, which has no manifest under its final name."""
+    opened = open_bundle(bundle, name=DRAFT)
+    return open_session(opened, opened.builds(name)[0], options or OpenOptions())
 
 
 def open_session(bundle: Bundle, build: Build, options: OpenOptions) -> EngineSession:

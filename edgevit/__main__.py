@@ -1,0 +1,5 @@
+"""`python -m edgevit` is the command `edgevit`."""
+
+from edgevit.cli import main
+
+main()
