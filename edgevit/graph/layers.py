@@ -31,13 +31,16 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def quantizable_layers(model: ir.Model) -> tuple[Layer, ...]:
-    """Every MatMul with a constant matrix and every Conv with a constant kernel, in graph order."""
+    """Every MatMul with a constant matrix and every Conv with a constant kernel, in graph order.
+
+    A weight that several nodes read is left out: a plan is keyed by parameter, and one parameter then has two inputs.
+    """
     layers = []
     for node in model.graph:
         weight = node.inputs[1] if node.op_type in ("MatMul", "Conv") else None
         if weight is None or not weight.is_initializer() or weight.shape is None or weight.const_value is None:
             continue
-        if node.op_type == "MatMul" and len(weight.shape) != 2:
+        if len(weight.uses()) != 1 or (node.op_type == "MatMul" and len(weight.shape) != 2):
             continue
         layers.append(_linear(node, weight) if node.op_type == "MatMul" else _conv(node, weight))
     return tuple(layers)

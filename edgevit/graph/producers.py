@@ -58,6 +58,8 @@ def _value_projection(attention: ir.Node, reader: Layer, layers: Sequence[Layer]
         if producer.outputs[-1] is not values or len(producer.outputs) != 3:
             return None
         values = producer.inputs[0]
+        if values is None or len(values.uses()) != 1:
+            return None
     layer = next((layer for layer in layers if values is not None and layer.output == values.name), None)
     if layer is None or layer.out_channels not in (reader.in_channels, 3 * reader.in_channels):
         return None

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from edgevit.errors import PlanError
 from edgevit.graph.layers import quantizable_layers
 from edgevit.graph.passes import append_node, constant, replace_node
-from edgevit.graph.producers import VALUES
+from edgevit.graph.producers import VALUES, absorbing_parameters
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import onnx_ir as ir
     from numpy.typing import NDArray
 
@@ -28,34 +31,60 @@ EXPLICIT = "multiply"
 """`equalization_into` of a layer whose input nobody can absorb the factors into: a Mul is put before it."""
 
 
+class _Group(msgspec.Struct, frozen=True):
+    """Layers that read one tensor and share its equalization."""
+
+    layers: tuple[Layer, ...]
+    factors: FloatArray
+    into: str
+
+
 def adjust_weights(model: ir.Model, plan: QuantPlan) -> None:
     """Equalizes and corrects in place. Layers that share an input share its equalization, applied to it once.
 
-    Raises PlanError where `equalization_into` names nothing that could absorb the factors.
+    Raises PlanError where `equalization_into` names something that cannot absorb the factors exactly: because it has
+    other readers, or because the model has no such parameter.
     """
+    for group in _groups(model, plan):
+        for layer in group.layers:
+            _scale_columns(model, layer, group.factors)
+        inverse = np.float32(1) / group.factors
+        if group.into == EXPLICIT:
+            _multiply_input(model, group.layers, inverse)
+        else:
+            _absorb(model, group.into, inverse)
     layers = {layer.name: layer for layer in quantizable_layers(model)}
-    absorbed: dict[str, tuple[float, ...]] = {}
-    explicit: dict[str, ir.Value] = {}
     for entry in plan.layers:
-        layer = layers[entry.name]
-        if entry.equalization:
-            factors = np.asarray(entry.equalization, dtype=np.float32)
-            _scale_columns(model, layer, factors)
-            if entry.equalization_into == EXPLICIT:
-                _multiply_input(model, layer, factors, explicit)
-            elif absorbed.setdefault(layer.input, entry.equalization) != entry.equalization:
-                raise PlanError(
-                    f"expected the layers that read the input of {entry.name} to share one equalization, found two; "
-                    "give them the same factors"
-                )
+        # Last: a correction is in the units of the adjusted layer, whose outputs may have absorbed factors as well.
         if entry.bias_correction:
-            add_to_bias(model, layer, np.asarray(entry.bias_correction, dtype=np.float32))
-    done: set[str] = set()
+            add_to_bias(model, layers[entry.name], np.asarray(entry.bias_correction, dtype=np.float32))
+
+
+def _groups(model: ir.Model, plan: QuantPlan) -> list[_Group]:
+    """What is to be equalized, checked against the whole graph before anything in it is changed."""
+    every = quantizable_layers(model)
+    layers = {layer.name: layer for layer in every}
+    members: dict[tuple[str, str, tuple[float, ...]], list[Layer]] = {}
     for entry in plan.layers:
         layer = layers[entry.name]
-        if entry.equalization and entry.equalization_into != EXPLICIT and layer.input not in done:
-            done.add(layer.input)
-            _absorb(model, entry.equalization_into, np.float32(1) / np.asarray(entry.equalization, np.float32))
+        if not entry.equalization:
+            continue
+        if layer.kind != "linear":
+            raise PlanError(f"expected equalization of linear layers only, found it on the convolution {layer.name}")
+        members.setdefault((layer.input, entry.equalization_into, entry.equalization), []).append(layer)
+    for (_, into, _), group in members.items():
+        possible = absorbing_parameters(model, group, every)
+        if into not in (EXPLICIT, possible):
+            names = ", ".join(layer.name for layer in group)
+            raise PlanError(
+                f"expected equalization_into of {names} to name what feeds them and nothing else, found {into!r}; "
+                f"{'nothing does that here' if possible is None else f'that is {possible!r}'}: give all layers that "
+                f"read one tensor the same equalization, or use {EXPLICIT!r}"
+            )
+    return [
+        _Group(tuple(group), np.asarray(factors, dtype=np.float32), into)
+        for (_, into, factors), group in members.items()
+    ]
 
 
 def add_to_bias(model: ir.Model, layer: Layer, correction: FloatArray) -> None:
@@ -87,43 +116,35 @@ def _replace_with_bias(model: ir.Model, node: ir.Node, bias: ir.Value) -> None:
 def _scale_columns(model: ir.Model, layer: Layer, factors: FloatArray) -> None:
     value = model.graph.initializers[layer.name]
     assert value.const_value is not None
-    if layer.kind != "linear":
-        raise PlanError(f"expected equalization of linear layers only, found it on the convolution {layer.name}")
     _assign(model, value, value.const_value.numpy() * factors[:, None])
 
 
-def _multiply_input(model: ir.Model, layer: Layer, factors: FloatArray, explicit: dict[str, ir.Value]) -> None:
+def _multiply_input(model: ir.Model, layers: Sequence[Layer], inverse: FloatArray) -> None:
     import onnx_ir as ir
 
-    node = next(node for node in model.graph if node.name == layer.node)
-    source = node.inputs[0]
-    assert source is not None and source.name is not None
-    if source.name not in explicit:
-        inverse = constant(model, f"{layer.name}.equalization", 1 / factors)
-        scaled = ir.node("Mul", [source, inverse], name=f"{layer.name}.equalize")
-        scaled.outputs[0].name = f"{layer.name}.equalized"
-        scaled.outputs[0].type, scaled.outputs[0].shape = source.type, source.shape
-        model.graph.insert_before(node, scaled)
-        explicit[source.name] = scaled.outputs[0]
-    node.replace_input_with(0, explicit[source.name])
+    named = {str(node.name): node for node in model.graph}
+    nodes = [named[layer.node] for layer in layers]
+    source, name = nodes[0].inputs[0], layers[0].name
+    assert source is not None
+    scaled = ir.node("Mul", [source, constant(model, f"{name}.equalization", inverse)], name=f"{name}.equalize")
+    scaled.outputs[0].name = f"{name}.equalized"
+    scaled.outputs[0].type, scaled.outputs[0].shape = source.type, source.shape
+    model.graph.insert_before(nodes[0], scaled)
+    for node in nodes:
+        node.replace_input_with(0, scaled.outputs[0])
 
 
 def _absorb(model: ir.Model, into: str, inverse: FloatArray) -> None:
     """Multiplies the producer's channels by `inverse`: a norm's weight and bias, or a projection's value rows."""
     initializers = model.graph.initializers
-    if f"{into}.weight" in initializers and not into.endswith(VALUES):
+    if not into.endswith(VALUES):
         for suffix in ("weight", "bias"):
             value = initializers.get(f"{into}.{suffix}")
             if value is not None and value.const_value is not None:
                 _assign(model, value, value.const_value.numpy() * inverse)
         return
     name = into.removesuffix(VALUES)
-    layer = next((layer for layer in quantizable_layers(model) if layer.name == name), None)
-    if layer is None:
-        raise PlanError(
-            f"expected equalization_into to name a norm or a layer with {VALUES}, found {into!r}, which the model "
-            "does not have; correct it in the plan"
-        )
+    layer = next(layer for layer in quantizable_layers(model) if layer.name == name)
     rows = np.ones(layer.out_channels, np.float32)
     rows[-len(inverse) :] = inverse
     weight = initializers[name]

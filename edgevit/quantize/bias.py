@@ -18,7 +18,7 @@ import numpy as np
 from edgevit.graph import storage
 from edgevit.graph.execute import Executor
 from edgevit.graph.layers import layer_weight, quantizable_layers
-from edgevit.quantize.adjust import EXPLICIT, adjust_weights
+from edgevit.quantize.adjust import adjust_weights
 from edgevit.quantize.scales import fake_quantize
 from edgevit.quantize.simulate import simulated_sqnr
 from edgevit.quantize.write_onnx import write_quantized
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from edgevit.types import Arrays, LayerPlan, OnnxModel, QuantPlan
+    from edgevit.types import Arrays, OnnxModel, QuantPlan
 
 
 class _Mean:
@@ -64,13 +64,12 @@ def correct_bias(model: OnnxModel, plan: QuantPlan, batches: Sequence[Arrays]) -
 def _corrected(model: OnnxModel, plan: QuantPlan, batches: Sequence[Arrays]) -> QuantPlan:
     entries = [entry for entry in plan.layers if entry.kind == "linear"]
     graph = storage.load(model.path)
-    inputs = {layer.name: layer.input for layer in quantizable_layers(graph)}
     adjust_weights(graph, plan)
     layers = {layer.name: layer for layer in quantizable_layers(graph)}
-    means = _input_means(model, plan, {entry.name: _source(entry, inputs) for entry in entries}, batches)
+    means = _input_means(model, plan, {entry.name: layers[entry.name].input for entry in entries}, batches)
     corrections: dict[str, tuple[float, ...]] = {}
     for entry in entries:
-        seen, quantized = means[_source(entry, inputs)]
+        seen, quantized = means[layers[entry.name].input]
         weight = layer_weight(graph, layers[entry.name])
         codes = fake_quantize(weight, np.asarray(entry.weight_scale, np.float32), 0, narrow=True)
         corrections[entry.name] = tuple(float(np.float32(value)) for value in weight @ seen - codes @ quantized)
@@ -80,11 +79,6 @@ def _corrected(model: OnnxModel, plan: QuantPlan, batches: Sequence[Arrays]) -> 
             msgspec.structs.replace(entry, bias_correction=corrections.get(entry.name, ())) for entry in plan.layers
         ),
     )
-
-
-def _source(entry: LayerPlan, inputs: dict[str, str]) -> str:
-    """The tensor that is quantized: the layer's input, or its product with the explicit equalization."""
-    return f"{entry.name}.equalized" if entry.equalization_into == EXPLICIT else inputs[entry.name]
 
 
 def _input_means(

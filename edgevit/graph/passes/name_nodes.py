@@ -16,7 +16,7 @@ def name_nodes(model: ir.Model) -> int:
     changed = 0
     for layer in quantizable_layers(model):
         name = layer_node_name(layer.name)
-        if layer.node == name or name in taken:  # a parameter that is read twice: the second node keeps its name
+        if layer.node == name or name in taken:
             continue
         node = nodes[layer.node]
         node.name = name
