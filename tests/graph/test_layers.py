@@ -59,6 +59,12 @@ def test_products_of_activations_and_stacks_of_matrices_are_no_layers(graph_of):
     assert quantizable_layers(graph_of("p = MatMul(x, w)\n y = Squeeze(p)", w=np.ones((1, 3, 4), np.float32))) == ()
 
 
+def test_a_weight_that_is_read_twice_is_left_out(graph_of):
+    lines = "p = MatMul(x, w)\n q = MatMul(p, w)\n y = MatMul(q, v)"
+    layers = quantizable_layers(graph_of(lines, w=np.eye(3, dtype=np.float32), v=np.ones((3, 4), np.float32)))
+    assert [layer.name for layer in layers] == ["v"]
+
+
 def test_a_layer_without_a_bias(graph_of):
     graph = graph_of("y = MatMul(x, w)", w=np.ones((3, 4), np.float32))
     (layer,) = quantizable_layers(graph)

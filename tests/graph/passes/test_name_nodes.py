@@ -28,14 +28,3 @@ def test_every_layer_is_named_after_its_module(tiny, exported, run_graph):
     assert convolution.outputs[0].name == convolution.name == "patch_embed.proj"
     np.testing.assert_array_equal(run_graph(model, images), expected)
     assert name_nodes(model) == 0
-
-
-def test_a_weight_that_is_read_twice_names_one_node(tiny):
-    model = storage.load(tiny.onnx.path)
-    nodes = {node.name: node for node in model.graph}
-    first, second = nodes["blocks.0.attn.proj"], nodes["blocks.1.attn.proj"]
-    second.replace_input_with(1, first.inputs[1])
-    second.name = "node_7"
-    name_nodes(model)
-    assert second.name == "node_7"
-    assert first.name == "blocks.0.attn.proj"
