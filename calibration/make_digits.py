@@ -1,4 +1,4 @@
-"""Makes the calibration and evaluation sheets of `zoo:digits-vit` in `edgevit/sets/digits`.
+"""Makes the calibration and evaluation sheets of `zoo:digits-vit` in `edgevit/sets/digits`, and `calibration/samples`.
 
 Run from the top of the repository: `python calibration/make_digits.py`. The same scikit-learn data and the same
 Pillow resampling give the same pixels. The source is the test part of the "Optical Recognition of Handwritten
@@ -9,6 +9,7 @@ images of 8x8 pixels, values 0 to 16.
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 OUT = Path(__file__).resolve().parent.parent / "edgevit" / "sets" / "digits"
+SAMPLES = Path(__file__).resolve().parent / "samples"
+SHOWN = ("0", "3", "5", "7", "8")
 TILE = 48
 COLUMNS = 30
 EVALUATION_COUNT = 900
@@ -51,6 +54,15 @@ def write_sheet(part: str, comment: str, indices: list[int], tiles: list[Image.I
     (OUT / f"{part}.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def write_samples(indices: list[int], tiles: list[Image.Image], labels: list[str]) -> None:
+    """The first digit of each label in `SHOWN` as a file of its own; the name begins with the label."""
+    shutil.rmtree(SAMPLES, ignore_errors=True)
+    SAMPLES.mkdir()
+    for label in SHOWN:
+        index = next(index for index in indices if labels[index] == label)
+        tiles[index].save(SAMPLES / f"{label}-digit-{index:04d}.png", optimize=True)
+
+
 def listed(words: list[str]) -> str:
     return "[" + ", ".join(f'"{word}"' for word in words) + "]"
 
@@ -77,6 +89,7 @@ def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     write_sheet("evaluation", f"{made}\n{split}", evaluation, tiles, labels)
     write_sheet("calibration", f"{made}\n{split}\n{duplicates}", calibration, tiles, labels)
+    write_samples(evaluation, tiles, labels)
     print(f"{len(evaluation)} evaluation, {len(calibration)} calibration, {len(dropped)} duplicates left out")
 
 
