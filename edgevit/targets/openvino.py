@@ -117,8 +117,7 @@ class OpenvinoSession:
     def run(self, inputs: Arrays) -> Arrays:
         """Thread-safe; at most `streams` calls execute at the same time, others wait."""
         requests = self._requests
-        if self._compiled is None:
-            raise ClosedSession(self._build.name)
+        self._open()
         request = requests.get()
         try:
             results = request.infer(inputs, share_inputs=True, share_outputs=False)
@@ -129,15 +128,17 @@ class OpenvinoSession:
     def execution(self) -> Execution:
         """What the compiled model's runtime graph says it executes, layer by layer."""
         requested = _requested(self._core.read_model(str(self._ir)))
-        executed = _executed(self._compiled.get_runtime_model())
+        compiled = self._open()
+        executed = _executed(compiled.get_runtime_model())
+        # A layer that the runtime graph does not show is not taken for executed as asked.
+        found = {layer: executed.get(layer, ("unknown", "")) for layer in requested}
         layers = tuple(
-            ExecutedLayer(name=layer, requested=wanted, executed=executed[layer][0], kernel=executed[layer][1])
-            for layer, wanted in requested.items()
-            if layer in executed
+            ExecutedLayer(name=layer, requested=requested[layer], executed=precision, kernel=kernel)
+            for layer, (precision, kernel) in found.items()
         )
         wanted = [layer for layer in layers if layer.requested == "int8"]
         done = [layer for layer in wanted if layer.executed == "int8"]
-        hint = str(self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
+        hint = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
         floats = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}.get(hint, hint)
         present = instruction_sets()
         return Execution(
@@ -156,7 +157,12 @@ class OpenvinoSession:
 
     def loaded_from_cache(self) -> bool:
         """Whether the compiled model came from `OpenOptions.cache_dir`."""
-        return bool(self._compiled.get_property("LOADED_FROM_CACHE"))
+        return bool(self._open().get_property("LOADED_FROM_CACHE"))
+
+    def _open(self) -> Any:
+        if self._compiled is None:
+            raise ClosedSession(self._build.name)
+        return self._compiled
 
     def close(self) -> None:
         self._compiled = None
