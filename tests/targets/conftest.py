@@ -1,0 +1,116 @@
+"""The tiny model built once per target and precision, and any other small graph built on the spot."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgevit.targets import get_target
+from edgevit.targets.base import BuildSource, OpenOptions
+from edgevit.targets.processor import instruction_sets
+from edgevit.types import Build, Engine, Machine, OnnxModel, QuantPlan
+
+MACHINE = Machine(
+    cpu="this one", architecture="x86_64", cores=2, memory_bytes=1, instruction_sets=(), os="linux", python="3.11"
+)
+
+
+class Built:
+    """An engine's files in a directory, and the manifest's value for them."""
+
+    def __init__(self, directory: Path, build: Build) -> None:
+        self.directory, self.build = directory, build
+
+    def open(self, **options: Any) -> Any:
+        target = get_target(self.build.target)
+        return target.open(self.directory, self.build, OpenOptions(**{"threads": 1, **options}))
+
+
+@pytest.fixture(scope="session")
+def build_with(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Built]:
+    """(model, "target:precision", plan=None, options={}) -> what the target makes of it."""
+
+    def make(model: OnnxModel, wanted: str, plan: QuantPlan | None = None, **options: str) -> Built:
+        from edgevit.quantize.write_onnx import write_quantized
+
+        name, _, precision = wanted.partition(":")
+        directory = tmp_path_factory.mktemp(wanted.replace(":", "-"))
+        quantized = None
+        if plan is not None:
+            quantized = write_quantized(model, plan, tmp_path_factory.mktemp("quantized") / model.path.name)
+        source = BuildSource(float_model=None, onnx=model, quantized=quantized, plan=plan)
+        used = get_target(name).build(source, precision, options, directory)  # type: ignore[arg-type]
+        build = Build(
+            target=name,
+            precision=precision,  # type: ignore[arg-type]
+            files=(),
+            signature=model.signature,
+            engine=Engine(name=name, version=get_target(name).availability().version),
+            machine=MACHINE,
+            options=used,
+        )
+        return Built(directory, build)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def built(tiny: Any, build_with: Callable[..., Built]) -> Callable[[str], Built]:
+    """("target:precision") -> the tiny model's build; not to be changed."""
+    done: dict[str, Built] = {}
+
+    def get(wanted: str) -> Built:
+        if wanted not in done:
+            done[wanted] = build_with(tiny.onnx, wanted, tiny.plan if wanted.endswith("int8") else None)
+        return done[wanted]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def vnni() -> bool:
+    from edgevit.targets.processor import multiplies_int8_exactly
+
+    return multiplies_int8_exactly(instruction_sets())
+
+
+@pytest.fixture
+def without_package(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """(name) -> importing that package fails, and its metadata is gone, as where it is not installed."""
+    import importlib.metadata
+
+    blocked: set[str] = set()
+    version = importlib.metadata.version
+
+    class Blocker:
+        def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+            if name.partition(".")[0] in blocked:
+                raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
+    def missing(name: str) -> str:
+        if name.partition("-gpu")[0] in blocked:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    def block(name: str) -> None:
+        blocked.add(name)
+        for loaded in [module for module in sys.modules if module.partition(".")[0] == name]:
+            monkeypatch.delitem(sys.modules, loaded)
+        for module in ("edgevit.targets.openvino", "edgevit.targets.onnxruntime"):
+            monkeypatch.setattr(f"{module}.version", missing)
+
+    monkeypatch.setattr(sys, "meta_path", [Blocker(), *sys.meta_path])
+    return block
+
+
+@pytest.fixture
+def sessions() -> Iterator[list[Any]]:
+    """What a test opens and puts here is closed after it."""
+    opened: list[Any] = []
+    yield opened
+    for session in opened:
+        session.close()
