@@ -1,0 +1,297 @@
+"""int8 by edgevit against int8 by the engines' own quantizers: latency, closeness to float, and what making it costs.
+
+Same float ONNX, same calibration images, same sessions. Latencies are taken in interleaved rounds of one run, each
+build in its own process; closeness on photographs (or digits) that calibration has not seen.
+"""
+
+from __future__ import annotations
+
+import shutil
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from models import build_size
+from processes import Cost, run_step
+from quantizers import PREPARED
+from record import (
+    DECIBEL,
+    GIGABYTES,
+    MEGABYTES,
+    MILLISECONDS,
+    POINTS,
+    RATIO,
+    SECONDS,
+    Figure,
+    Findings,
+    Options,
+    Table,
+    Target,
+    figure,
+    with_interval,
+)
+
+from edgevit.measure import BenchOptions, Subject, bench_builds
+from edgevit.measure.samples import rounds_of, thin
+from edgevit.statistics import median_ratio
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgevit.types import Latency, Ratio
+
+MODELS = ("digits-vit", "vit-tiny-224", "vit-base-224")
+SAMPLES_KEPT = 300
+"""Latencies per build in the recorded file; ratios are computed from all of them."""
+
+FLOATS = {"openvino": "openvino-float32", "onnxruntime": "onnxruntime-float32"}
+OURS = {"openvino": "openvino-int8", "onnxruntime": "onnxruntime-int8"}
+NNCF, STATIC, STATIC_BEST, DYNAMIC = "nncf-int8", "static-int8", "static_best-int8", "dynamic-int8"
+PEERS = {"openvino": (NNCF,), "onnxruntime": (STATIC, STATIC_BEST, DYNAMIC)}
+TITLES = {
+    "openvino-float32": "OpenVINO float32",
+    "openvino-int8": "edgevit int8, OpenVINO",
+    NNCF: "NNCF int8, OpenVINO",
+    "onnxruntime-float32": "ONNX Runtime float32",
+    "onnxruntime-int8": "edgevit int8, ONNX Runtime",
+    STATIC: "quantize_static, its defaults",
+    STATIC_BEST: "quantize_static, per channel",
+    DYNAMIC: "quantize_dynamic",
+}
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    calibration: int
+    evaluation: int | None
+    repeats: int
+    """How often the steps that make an int8 OpenVINO build are run, by both in turn."""
+    seconds: float
+    rounds: int
+    searched: bool = True
+
+
+FULL = Settings(calibration=256, evaluation=None, repeats=3, seconds=20.0, rounds=10)
+QUICK = Settings(calibration=32, evaluation=None, repeats=1, seconds=4.0, rounds=4)
+SMOKE = Settings(calibration=8, evaluation=16, repeats=1, seconds=0.2, rounds=2, searched=False)
+
+
+def main(options: Options) -> Findings:
+    models = options.models or (MODELS[:1] if options.smoke else MODELS)
+    settings = SMOKE if options.smoke else QUICK if options.quick else FULL
+    tables: list[Table] = []
+    figures: list[Figure] = []
+    raw: dict[str, Any] = {}
+    warnings: list[str] = []
+    for name in models:
+        found = _measured(name, settings, options)
+        figures += _figures(name, found)
+        tables += [_speed_table(name, found), _cost_table(name, found)]
+        warnings += found.warnings
+        raw[name] = msgspec.to_builtins(found)
+    return Findings(figures=tuple(figures), tables=tuple(tables), raw=raw, warnings=tuple(dict.fromkeys(warnings)))
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything measured for one model, by build."""
+
+    latency: dict[str, Latency]
+    ratios: dict[str, dict[str, Ratio]]
+    """Build to baseline to the ratio of their latencies."""
+    closeness: dict[str, dict[str, float]]
+    sizes: dict[str, int]
+    costs: dict[str, list[Cost]]
+    """What making the build cost, from the float ONNX on; one per repeat."""
+    stages: list[dict[str, Any]]
+    """edgevit's own stages in its last repeat."""
+    warnings: list[str]
+
+
+def _measured(name: str, settings: Settings, options: Options) -> Found:
+    folder = options.work / name
+    options.say(f"{name}: lowering")
+    run_step("models:lower", {"name": name, "folder": str(folder)})
+    for build, target, chosen in (
+        (FLOATS["openvino"], "openvino", {}),
+        (FLOATS["onnxruntime"], "onnxruntime", {}),
+        (PREPARED, "onnxruntime", {"optimize": "no"}),
+    ):
+        run_step("models:build_float", {"folder": str(folder), "target": target, "name": build, "options": chosen})
+    costs, stages = _quantized(folder, settings, options)
+    options.say(f"{name}: held-out images")
+    run_step("models:float_logits", {"folder": str(folder), "samples": settings.evaluation})
+    closeness = {
+        build: run_step(
+            "models:closeness", {"folder": str(folder), "name": build, "samples": settings.evaluation}
+        ).result
+        for build in TITLES
+    }
+    options.say(f"{name}: latency")
+    latency, ratios, warnings = _latency(name, folder, settings)
+    sizes = {build: build_size(folder, build) for build in TITLES}
+    shutil.rmtree(folder)
+    return Found(
+        latency=latency,
+        ratios=ratios,
+        closeness=closeness,
+        sizes=sizes,
+        costs=costs,
+        stages=stages,
+        warnings=warnings,
+    )
+
+
+def _quantized(
+    folder: Path, settings: Settings, options: Options
+) -> tuple[dict[str, list[Cost]], list[dict[str, Any]]]:
+    """Makes every int8 build. edgevit and NNCF take turns; the last repeat's builds stay."""
+    costs: dict[str, list[Cost]] = {}
+    stages: list[dict[str, Any]] = []
+
+    def make(build: str, function: str, **arguments: Any) -> Any:
+        options.say(f"{folder.name}: {TITLES[build]}")
+        shutil.rmtree(folder / build, ignore_errors=True)
+        step = run_step(f"quantizers:{function}", {"folder": str(folder), "name": build, **arguments})
+        costs.setdefault(build, []).append(step.cost)
+        return step.result
+
+    count = {"samples": settings.calibration}
+    for repeat in range(settings.repeats):
+        work = str(folder / f"stages-{repeat}")
+        stages = make(OURS["openvino"], "edgevit_openvino", work=work, searched=settings.searched, **count)
+        shutil.rmtree(work)
+        make(NNCF, "nncf_openvino", **count)
+    make(OURS["onnxruntime"], "edgevit_onnxruntime", planned_by=OURS["openvino"])
+    make(STATIC, "static_defaults", **count)
+    make(STATIC_BEST, "static_best", **count)
+    make(DYNAMIC, "dynamic")
+    return costs, stages
+
+
+def _latency(
+    name: str, folder: Path, settings: Settings
+) -> tuple[dict[str, Latency], dict[str, dict[str, Ratio]], list[str]]:
+    """Batch 1, all builds in interleaved rounds; int8 builds against their float32, and ours against peers'."""
+    from edgevit.types import Ratio
+
+    subjects = [
+        Subject(
+            target=build.rpartition("-")[0],
+            precision=build.rpartition("-")[2],
+            bundle=str(folder),
+            size_bytes=0,
+            opener="models:open_built",
+        )
+        for build in TITLES
+    ]
+    report = bench_builds(
+        name,
+        subjects,
+        BenchOptions(
+            seconds=settings.seconds,
+            rounds=settings.rounds,
+            streams=1,
+            cold_starts=0,
+            warmup_seconds=settings.seconds / 10,
+        ),
+    )
+    if report.not_executed:
+        raise RuntimeError(f"expected every build of {name} to be measured, found {report.not_executed}")
+    rounds = {entry.name: rounds_of(entry.latency) for entry in report.entries}
+
+    def ratio(build: str, baseline: str) -> Ratio:
+        value, interval = median_ratio(rounds[build], rounds[baseline], paired=True)
+        return Ratio(value=value, interval=interval, baseline=baseline)
+
+    ratios: dict[str, dict[str, Ratio]] = {}
+    for engine, ours in OURS.items():
+        for build in (ours, *PEERS[engine]):
+            ratios[build] = {FLOATS[engine]: ratio(build, FLOATS[engine])}
+        for peer in PEERS[engine]:
+            ratios[ours][peer] = ratio(ours, peer)
+    return {entry.name: _thinned(entry.latency) for entry in report.entries}, ratios, list(report.warnings)
+
+
+def _thinned(latency: Latency) -> Latency:
+    kept = thin(rounds_of(latency), SAMPLES_KEPT)  # type: ignore[arg-type]
+    return msgspec.structs.replace(
+        latency, samples=tuple(sample for part in kept for sample in part), round_sizes=tuple(map(len, kept))
+    )
+
+
+# ------------------------------------------------------------------------------------------------- findings
+
+
+def _figures(name: str, found: Found) -> list[Figure]:
+    """ViT-B carries the targets; another model is judged by the same ones where they are relative to a peer."""
+    figures = []
+    if name == "vit-base-224":
+        against = found.ratios[OURS["openvino"]][FLOATS["openvino"]]
+        target = Target(limit=0.36, quantity=RATIO, needs_vnni=True)
+        figures.append(figure(f"{name}: int8 latency, of OpenVINO float32", against.value, target, against.interval))
+    for engine, ours in OURS.items():
+        for peer in PEERS[engine]:
+            against = found.ratios[ours][peer]
+            label = f"{name}: {TITLES[ours]}"
+            figures.append(
+                figure(
+                    f"{label}, latency of {TITLES[peer]}",
+                    against.value,
+                    Target(limit=1.02, quantity=RATIO),
+                    against.interval,
+                )
+            )
+            limit = found.closeness[peer]["sqnr_db"]
+            target = Target(limit=limit, quantity=DECIBEL, at_least=True, whose=TITLES[peer])
+            figures.append(figure(f"{label}, logits' SQNR", found.closeness[ours]["sqnr_db"], target))
+    value = _seconds(found, OURS["openvino"]) / _seconds(found, NNCF)
+    figures.append(figure(f"{name}: export time, of NNCF's", value, Target(limit=1.0, quantity=RATIO)))
+    return figures
+
+
+def _speed_table(name: str, found: Found) -> Table:
+    trained = "points_lost" in found.closeness[NNCF]
+    engine_of = {build: engine for engine in OURS for build in (OURS[engine], *PEERS[engine])}
+    rows = []
+    for build, title in TITLES.items():
+        ratio = found.ratios[build][FLOATS[engine_of[build]]] if build in engine_of else None
+        close = found.closeness[build]
+        row = [
+            title,
+            MILLISECONDS(found.latency[build].p50),
+            "1" if ratio is None else with_interval(RATIO, ratio.value, ratio.interval),
+            DECIBEL(close["sqnr_db"]),
+            f"{close['int8_layers']:.0f} of {close['layers']:.0f}",
+            MEGABYTES(found.sizes[build]),
+        ]
+        rows.append((*row, POINTS(close["points_lost"])) if trained else tuple(row))
+    columns = ("build", "median latency", "of its engine's float32", "logits' SQNR", "int8 layers executed", "size")
+    return Table(
+        title=f"{name}, batch 1",
+        columns=(*columns, "accuracy lost") if trained else columns,
+        rows=tuple(rows),
+        note="" if trained else "Untrained weights: speed, size and closeness only.",
+    )
+
+
+def _cost_table(name: str, found: Found) -> Table:
+    rows = tuple(
+        (
+            TITLES[build],
+            SECONDS(_seconds(found, build)),
+            GIGABYTES(max(cost.peak_process_bytes for cost in found.costs[build])),
+            str(len(found.costs[build])),
+        )
+        for build in TITLES
+        if build in found.costs
+    )
+    stages = ", ".join(f"{cost['stage']} {SECONDS(cost['seconds'])}" for cost in found.stages)
+    return Table(
+        title=f"{name}, making the int8 build from the float ONNX",
+        columns=("build", "time", "peak memory", "runs"),
+        rows=rows,
+        note=f"edgevit's stages: {stages}. Its ONNX Runtime build takes the plan of the OpenVINO build.",
+    )
+
+
+def _seconds(found: Found, build: str) -> float:
+    return median(cost.seconds for cost in found.costs[build])

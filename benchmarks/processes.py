@@ -1,0 +1,108 @@
+"""Runs one step in a process of its own and says what it cost: seconds, and the peak memory of it and its children."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgevit.types import Value
+
+# As edgevit.measure does it: the child imports what this process would import, whatever its directory.
+_START = "import sys; sys.path[:] = sys.argv[3:]; import processes; processes.serve(sys.argv[1], sys.argv[2])"
+_SAMPLING_SECONDS = 0.05
+
+
+class StepError(Exception):
+    """A step ended with an error; the message is the end of what it printed."""
+
+
+class Cost(Value, frozen=True, kw_only=True):
+    seconds: float
+    """From before the process is started until it has ended, imports included."""
+    peak_process_bytes: int
+    """The largest resident set of any one process of the step, as `/usr/bin/time` reports it (`ru_maxrss`)."""
+    peak_tree_bytes: int
+    """The largest sum over all its processes at one moment, sampled 20 times a second; shared pages count twice."""
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    cost: Cost
+    result: Any
+    """What the function returned, through JSON."""
+
+
+def run_step(function: str, arguments: dict[str, Any]) -> Step:
+    """Calls `function` ("module:name", found beside this file) with JSON `arguments` in a new process.
+
+    Raises StepError when it fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgevit-step-") as folder:
+        place = Path(folder)
+        (place / "arguments.json").write_text(json.dumps(arguments))
+        with (place / "log").open("wb") as log:
+            began = time.perf_counter()
+            process = subprocess.Popen(
+                [sys.executable, "-c", _START, function, folder, *sys.path], stdout=log, stderr=subprocess.STDOUT
+            )
+            tree = _TreeMemory(process.pid)
+            _, status, usage = os.wait4(process.pid, 0)
+            seconds = time.perf_counter() - began
+            process.returncode = os.waitstatus_to_exitcode(status)  # wait4 has taken what Popen would wait for
+            peak_tree = tree.stop()
+        result = place / "result.json"
+        if process.returncode or not result.exists():
+            said = (place / "log").read_text(errors="replace").strip().splitlines()[-15:]
+            raise StepError(f"{function} ended with status {process.returncode}: " + "\n".join(said))
+        peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        cost = Cost(seconds=seconds, peak_process_bytes=peak, peak_tree_bytes=max(peak, peak_tree))
+        return Step(cost=cost, result=json.loads(result.read_text()))
+
+
+def serve(function: str, folder: str) -> None:
+    """The child's side of `run_step`."""
+    module, _, name = function.partition(":")
+    arguments = json.loads((Path(folder) / "arguments.json").read_text())
+    result = getattr(importlib.import_module(module), name)(**arguments)
+    (Path(folder) / "result.json").write_bytes(msgspec.json.encode(result))
+
+
+class _TreeMemory:
+    """Samples the resident memory of a process and its descendants until it is stopped."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._peak = 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> int:
+        self._done.set()
+        self._thread.join()
+        return self._peak
+
+    def _sample(self) -> None:
+        import psutil
+
+        while not self._done.wait(_SAMPLING_SECONDS):
+            try:
+                root = psutil.Process(self._pid)
+                total = 0
+                for process in (root, *root.children(recursive=True)):
+                    try:
+                        total += process.memory_info().rss
+                    except psutil.NoSuchProcess:
+                        continue  # ended between being listed and being read
+            except psutil.NoSuchProcess:
+                return
+            self._peak = max(self._peak, total)

@@ -1,0 +1,86 @@
+"""Runs benchmark suites, prints what they find and records it.
+
+python benchmarks/run.py                    every suite, recorded in benchmarks/results and README.md
+python benchmarks/run.py peers seeds        some of them
+python benchmarks/run.py --smoke            whether they work: a tiny model, seconds, nothing recorded
+python benchmarks/run.py peers --quick --model vit-base-224
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))  # the checkout that the suites belong to, installed or not
+
+import record  # noqa: E402
+
+from edgevit.measure import describe_machine  # noqa: E402
+
+SUITES = ("peers", "seeds", "overhead", "memory", "exports")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status 0 when every suite ran, whatever it found: a missed figure is a finding, not a failure."""
+    chosen = _parser().parse_args(arguments)
+    shortened = "smoke" if chosen.smoke else "quick" if chosen.quick or chosen.model else ""
+    folder = chosen.results or (None if shortened else record.RESULTS)
+    for suite in chosen.suites or SUITES:
+        with tempfile.TemporaryDirectory(prefix="edgevit-bench-", dir=chosen.work) as work:
+            result = _run(suite, shortened, tuple(chosen.model), Path(work))
+        print(f"{suite}, {result.seconds:.0f} s\n\n{record.plain(result)}", flush=True)
+        if folder is not None:
+            print(f"Recorded in {record.write_result(result, folder)}", file=sys.stderr)
+    if folder == record.RESULTS:
+        record.update_readme(record.read_results(folder))
+    return 0
+
+
+def _run(suite: str, shortened: str, models: tuple[str, ...], work: Path) -> record.Result:
+    began = time.perf_counter()
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+    def say(line: str) -> None:
+        print(f"[{time.perf_counter() - began:6.0f} s] {suite}: {line}", file=sys.stderr, flush=True)
+
+    options = record.Options(work=work, smoke=shortened == "smoke", quick=shortened == "quick", models=models, say=say)
+    findings = importlib.import_module(suite).main(options)
+    return record.Result(
+        suite=suite,
+        started=started,
+        seconds=time.perf_counter() - began,
+        shortened=shortened,
+        machine=describe_machine(),
+        findings=findings,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"any of {', '.join(SUITES)}; all by default")
+    parser.add_argument("--smoke", action="store_true", help="only show that the suites work")
+    parser.add_argument("--quick", action="store_true", help="fewer repeats; not recorded")
+    parser.add_argument("--model", action="append", default=[], help="a model of the zoo instead of the suite's own")
+    parser.add_argument("--results", type=Path, help="record here instead")
+    parser.add_argument("--work", type=Path, help="where temporary files go; several gigabytes")
+    original = parser.parse_args
+
+    def checked(arguments: list[str] | None = None) -> argparse.Namespace:
+        found = original(arguments)
+        unknown = [suite for suite in found.suites if suite not in SUITES]
+        if unknown:
+            parser.error(f"expected suites among {', '.join(SUITES)}, found {', '.join(unknown)}")
+        return found
+
+    parser.parse_args = checked  # type: ignore[method-assign, assignment]
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""Each suite works on a tiny model, and what the documents claim is what was recorded."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+SUITES = ("peers", "seeds", "overhead", "memory", "exports")
+QUANTITY = re.compile(r"(?<![\w.])(-?\d+(?:\.\d+)?)\s?(×|dB|ms|µs|MB|GB|points)(?!\w)")
+
+
+@pytest.fixture
+def record(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(repository / "benchmarks")
+    import record
+
+    return record
+
+
+# -------------------------------------------------------------------------------------------------- suites
+
+
+@pytest.fixture(scope="module")
+def smoke(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """(suite) -> the folder with what its smoke run recorded."""
+
+    def run(suite: str) -> Path:
+        folder = tmp_path_factory.mktemp(suite)
+        command = [sys.executable, str(repository / "benchmarks" / "run.py"), suite, "--smoke"]
+        done = subprocess.run(
+            [*command, "--results", str(folder / "results"), "--work", str(folder)],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert f"{suite}, " in done.stdout
+        return folder
+
+    return run
+
+
+def only(record: Any, folder: Path, suite: str) -> Any:
+    """What a smoke run recorded; nothing of its work is left behind."""
+    assert [path.name for path in folder.iterdir()] == ["results"]
+    (result,) = record.read_results(folder / "results")
+    assert (result.suite, result.shortened) == (suite, "smoke")
+    assert all(table.rows for table in result.findings.tables)
+    return result.findings
+
+
+def test_peers_executes_every_build_and_compares_ours_with_each(smoke: Any, record: Any) -> None:
+    pytest.importorskip("nncf", reason="pip install 'edgevit[peers]'")
+    findings = only(record, smoke("peers"), "peers")
+    raw = findings.raw["digits-vit"]
+    assert len(raw["latency"]) == len(raw["closeness"]) == 8
+    for build, close in raw["closeness"].items():
+        if build.endswith("float32"):
+            assert close["sqnr_db"] > 80
+            assert close["int8_layers"] == 0
+        else:
+            assert 10 < close["sqnr_db"] < 80
+            assert close["int8_layers"] > close["layers"] / 2
+    assert set(raw["ratios"]["onnxruntime-int8"]) == {
+        "onnxruntime-float32",
+        "static-int8",
+        "static_best-int8",
+        "dynamic-int8",
+    }
+    assert all(cost["seconds"] > 0 for costs in raw["costs"].values() for cost in costs)
+    assert sum("SQNR" in figure.name for figure in findings.figures) == 4
+
+
+def test_seeds_judges_the_simulated_model_and_both_engines(smoke: Any, record: Any) -> None:
+    findings = only(record, smoke("seeds"), "seeds")
+    assert set(findings.raw["0"]) == {"simulated int8", "openvino-int8", "onnxruntime-int8"}
+    assert all(20 < rung["sqnr_db"] < 80 for rung in findings.raw["0"].values())
+    (figure,) = findings.figures
+    assert figure.value == max(rung["points_lost"] for rung in findings.raw["0"].values())
+
+
+def test_overhead_times_both_sides_of_every_build(smoke: Any, record: Any) -> None:
+    findings = only(record, smoke("overhead"), "overhead")
+    builds = [
+        f"digits-vit {engine}:{precision}"
+        for engine in ("openvino", "onnxruntime")
+        for precision in ("float32", "int8")
+    ]
+    assert set(findings.raw["calls_ns"]) == set(builds)
+    for sides in findings.raw["calls_ns"].values():
+        assert all(ns > 0 for side in ("edgevit", "engine") for part in sides[side] for ns in part)
+    assert set(findings.raw["first_result_ms"]) == {build for build in builds if build.endswith("int8")}
+    assert len(findings.raw["import_ms"]["edgevit"]) == 2
+
+
+def test_memory_measures_the_process_that_calibrates(smoke: Any, record: Any) -> None:
+    findings = only(record, smoke("memory"), "memory")
+    few, many = findings.raw["digits-vit"].values()
+    assert min(few["peak_process_bytes"], many["peak_process_bytes"]) > 50e6
+    (figure,) = findings.figures
+    assert figure.value == pytest.approx(many["peak_process_bytes"] / few["peak_process_bytes"], rel=1e-4)
+
+
+def test_exports_shows_every_stage(smoke: Any, record: Any) -> None:
+    findings = only(record, smoke("exports"), "exports")
+    stages = {stage["stage"] for stage in findings.raw["digits-vit"]["stages"]}
+    assert {"load", "lower", "calibrate", "plan", "quantize", "build-openvino-int8"} <= stages
+    assert all(stage["peak_bytes"] > 50e6 for stage in findings.raw["digits-vit"]["stages"])
+    assert {row[0] for row in findings.tables[1].rows} == stages
+
+
+def test_an_unknown_suite_is_a_usage_error_that_lists_the_choices(repository: Path) -> None:
+    command = [sys.executable, str(repository / "benchmarks" / "run.py"), "pears"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert all(suite in done.stderr for suite in (*SUITES, "pears"))
+
+
+# ------------------------------------------------------------------------------------------------- figures
+
+
+@pytest.mark.parametrize(
+    ("value", "at_least", "status"),
+    [(0.5, False, "reached"), (0.51, False, "missed"), (0.5, True, "reached"), (0.49, True, "missed")],
+)
+def test_a_figure_is_judged_by_its_target(record: Any, value: float, at_least: bool, status: str) -> None:
+    target = record.Target(limit=0.5, quantity=record.RATIO, at_least=at_least)
+    assert record.figure("name", value, target).status == status
+
+
+@pytest.mark.parametrize(("present", "status"), [(("avx2",), "not measurable here"), (("avx512_vnni",), "missed")])
+def test_a_figure_for_another_processor_is_shown_and_not_judged(
+    record: Any, monkeypatch: pytest.MonkeyPatch, present: tuple[str, ...], status: str
+) -> None:
+    monkeypatch.setattr(record, "instruction_sets", lambda: present)
+    target = record.Target(limit=0.36, quantity=record.RATIO, needs_vnni=True)
+    found = record.figure("name", 0.61, target)
+    assert (found.status, found.value, found.measured) == (status, 0.61, "0.610 ×")
+    assert ("VNNI" in found.reason) == (status == "not measurable here")
+
+
+STEPS = """
+import subprocess, sys
+
+def grow(megabytes):
+    held = b"x" * (megabytes << 20)
+    return len(held)
+
+def child(megabytes):
+    code = f"import time; held = b'x' * ({megabytes} << 20); time.sleep(0.3)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+def fail():
+    raise ValueError("the reason")
+"""
+
+
+def test_a_step_tells_the_memory_of_its_processes_and_why_it_failed(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "steps_of_a_test.py").write_text(STEPS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(repository / "benchmarks")
+    import processes
+
+    small, large = (processes.run_step("steps_of_a_test:grow", {"megabytes": size}) for size in (1, 201))
+    assert large.result == 201 << 20
+    assert large.cost.peak_process_bytes - small.cost.peak_process_bytes == pytest.approx(200 << 20, rel=0.2)
+    child = processes.run_step("steps_of_a_test:child", {"megabytes": 200}).cost
+    assert child.peak_tree_bytes > child.peak_process_bytes > 200 << 20
+    with pytest.raises(processes.StepError, match="the reason"):
+        processes.run_step("steps_of_a_test:fail", {})
+
+
+# ----------------------------------------------------------------------------------------------- documents
+
+
+def test_every_recorded_result_is_of_a_full_run_and_has_its_name(repository: Path, record: Any, tmp_path: Path) -> None:
+    paths = sorted((repository / "benchmarks" / "results").glob("*"))
+    results = record.read_results(repository / "benchmarks" / "results")
+    assert len(results) == len(paths)
+    for path, result in zip(paths, results, strict=True):
+        assert result.suite in SUITES
+        assert result.shortened == ""
+        assert record.write_result(result, tmp_path).name == path.name
+
+
+def test_the_readme_of_the_suites_shows_what_was_recorded(repository: Path, record: Any, tmp_path: Path) -> None:
+    results = record.read_results(repository / "benchmarks" / "results")
+    readme = repository / "benchmarks" / "README.md"
+    if not results:
+        assert "None recorded yet." in readme.read_text(encoding="utf-8")
+        return
+    copy = tmp_path / "README.md"
+    copy.write_text(readme.read_text(encoding="utf-8"), encoding="utf-8")
+    record.update_readme(results, copy)
+    assert copy.read_text(encoding="utf-8") == readme.read_text(encoding="utf-8"), "run: python benchmarks/run.py"
+
+
+def test_every_figure_of_the_front_page_was_recorded(repository: Path, record: Any) -> None:
+    results = record.read_results(repository / "benchmarks" / "results")
+    recorded = quantities([record.markdown(results)])
+    front = (repository / "README.md").read_text(encoding="utf-8")
+    missing = [claim for claim in quantities([front]) if not any(agrees(claim, known) for known in recorded)]
+    assert missing == []
+
+
+def test_a_claim_agrees_with_what_it_rounds() -> None:
+    assert agrees(("0.48", "×"), ("0.482", "×"))
+    assert not agrees(("0.47", "×"), ("0.482", "×"))
+    assert not agrees(("0.48", "ms"), ("0.482", "×"))
+    assert quantities(["at 0.48× and 12 ms, not 3 msgs; 1e3"]) == [("0.48", "×"), ("12", "ms")]
+
+
+def quantities(texts: Iterable[str]) -> list[tuple[str, str]]:
+    return [(number, unit) for text in texts for number, unit in QUANTITY.findall(text)]
+
+
+def agrees(claim: tuple[str, str], known: tuple[str, str]) -> bool:
+    """The same unit, and the recorded number rounds to the claimed one."""
+    decimals = len(claim[0].partition(".")[2])
+    return claim[1] == known[1] and f"{float(known[0]):.{decimals}f}" == claim[0]
