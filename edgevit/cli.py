@@ -264,13 +264,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             stream.reconfigure(errors="backslashreplace")
     try:
         status = app(arguments, prog_name="edgevit", standalone_mode=False)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader of a pipe has left. The interpreter would complain once more when it flushes at its end.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(nowhere, stream.fileno())
-        sys.exit(141)
     except _USAGE_ERROR as error:
         path = error.ctx.command_path if getattr(error, "ctx", None) else "edgevit"
         text = error.format_message()
@@ -320,7 +313,8 @@ def _command(work: Callable[[Terminal], int], json: bool, debug: bool, when_inte
         _complain("; ".join(filter(None, ("interrupted", when_interrupted))))
         status = 130
     except BrokenPipeError:
-        raise
+        _let_go_of_closed_pipes()
+        status = 141
     except Exception as error:  # The last place that can turn a defect into a line.
         if debug:
             raise
@@ -328,6 +322,15 @@ def _command(work: Callable[[Terminal], int], json: bool, debug: bool, when_inte
         status = 1
     if status:
         raise typer.Exit(status)
+
+
+def _let_go_of_closed_pipes() -> None:
+    """The reader of a pipe has left; the interpreter would complain once more when it flushes at its end."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _complain(text: str, who: str = "edgevit") -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,3 +146,151 @@ def tiny(
     rng = np.random.default_rng(0)
     batches = tuple({"pixel_values": rng.normal(size=(4, 3, 32, 32)).astype(np.float32)} for _ in range(3))
     return Tiny(model, onnx, batches, min_max_plan(onnx, batches))
+
+
+# ------------------------------------------------------------------------------------------- command line
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def complaint(self) -> str:
+        """The one line on standard error that is not progress."""
+        (line,) = (line for line in self.err.splitlines() if line.startswith("edgevit"))
+        assert "Traceback" not in self.err
+        return line
+
+
+@pytest.fixture(scope="session")
+def start(repository: Path) -> Callable[..., subprocess.Popen[str]]:
+    """(arguments …) -> the command `edgevit` as a process of its own, in the repository or in `cwd`.
+
+    `without`: packages that are not installed for it. `stop`: (signal, "enter" or "leave", task) with which it ends
+    itself there. `prelude`: Python that runs before it. Everything else goes to Popen.
+    """
+    stand_in = repository / "tests" / "cli" / "stand_in"
+    code = "import sys; sys.argv[0] = 'edgevit'; from edgevit.cli import main; main()"
+
+    def begin(
+        *arguments: object, without: Sequence[str] = (), stop: Sequence[str] = (), prelude: str = "", **how: Any
+    ) -> subprocess.Popen[str]:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join((str(stand_in), str(repository))),
+            "COLUMNS": "80",
+            "EDGEVIT_TEST_WITHOUT": " ".join(without),
+            "EDGEVIT_TEST_STOP": "\n".join(stop),
+        }
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        command = [sys.executable, "-c", f"{prelude}\n{code}", *map(str, arguments)]
+        return subprocess.Popen(command, **{"cwd": repository, "env": environment, "encoding": "utf-8", **pipes, **how})
+
+    return begin
+
+
+@pytest.fixture
+def inside(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Finished]:
+    """(arguments …) -> the command, run in this process: what it costs to import torch is paid once."""
+
+    def run(*arguments: object) -> Finished:
+        from edgevit.cli import main
+
+        monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.setattr(sys, "argv", ["edgevit", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([*map(str, arguments)])
+        return Finished(ended.value.code, *capfd.readouterr())  # type: ignore[arg-type]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def edgevit(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., Finished]:
+    """(arguments …) -> the command, ended; the same options as `start`."""
+
+    def run(*arguments: object, **how: Any) -> Finished:
+        with start(*arguments, **how) as process:
+            out, err = process.communicate(timeout=540)
+        return Finished(process.returncode, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """(name, make) -> a directory that `make` fills once for all test processes; it is not to be changed."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    shared.mkdir(exist_ok=True)
+
+    def directory(name: str, make: Callable[[Path], None]) -> Path:
+        final = shared / name
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not final.exists():
+                making = shared / f"{name}.making"
+                shutil.rmtree(making, ignore_errors=True)
+                making.mkdir()
+                make(making)
+                making.rename(final)
+        return final
+
+    return directory
+
+
+DIGITS = """
+model = "zoo:digits-vit"
+targets = ["openvino:float32", "openvino:int8", "onnxruntime:float32", "onnxruntime:int8"]
+when_available = ["openvino:bfloat16"]
+calibration.samples = 48
+evaluation.samples = 600
+parity.layers = 4
+bench.enabled = false
+"""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """`zoo:digits-vit` exported once by the command line. Nothing of it is to be changed: take copies."""
+
+    recipe: Path
+    bundle: Path
+    stages: Path
+    """The workbench of its finished stages, kept for tests that resume."""
+    finished: Finished
+
+    def resumed_at(self, out: Path, *without: str) -> Path:
+        """`out`, with the finished stages beside it but those whose names begin so."""
+        bench = out.parent / f".{out.name}.edgevit-stages"
+        shutil.copytree(self.stages, bench)
+        for stage in [path for path in bench.iterdir() if path.name.startswith(without)] if without else []:
+            shutil.rmtree(stage)
+        return out
+
+    def copy(self, to: Path) -> Path:
+        shutil.copytree(self.bundle, to)
+        return to
+
+
+@pytest.fixture(scope="session")
+def digits(once: Callable[..., Path], edgevit: Callable[..., Finished]) -> Exported:
+    keep_stages = "from edgevit.pipeline.workbench import Workbench; Workbench.clear = lambda self: None"
+
+    def make(place: Path) -> None:
+        (place / "recipe.toml").write_text(DIGITS)
+        arguments = ["zoo:digits-vit", place / "out", "--recipe", place / "recipe.toml"]
+        finished = edgevit("export", *arguments, prelude=keep_stages)
+        assert finished.status == 0, finished.err
+        (place / "streams.json").write_text(json.dumps([finished.out, finished.err]))
+        (place / ".out.edgevit-stages").rename(place / "stages")
+
+    place = once("digits", make)
+    out, err = json.loads((place / "streams.json").read_text())
+    return Exported(place / "recipe.toml", place / "out", place / "stages", Finished(0, out, err))
