@@ -26,8 +26,9 @@ class InputCheck:
         return first if isinstance(first, int) else None
 
     def __call__(self, inputs: Arrays) -> None:
-        if inputs.keys() != self._specs.keys():
-            raise InputError(f"expected inputs {sorted(self._specs)}, found {sorted(map(str, inputs))}")
+        if not isinstance(inputs, dict) or inputs.keys() != self._specs.keys():
+            given = sorted(map(str, inputs)) if isinstance(inputs, dict) else type(inputs).__name__
+            raise InputError(f"expected a dict of the inputs {sorted(self._specs)}, found {given}")
         named: dict[str, int] = {}
         for name, spec in self._specs.items():
             array = inputs[name]

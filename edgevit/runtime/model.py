@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from edgevit.types import Arrays, Build, Signature
 
 
+LARGEST_BATCH = 32
+"""Images that `predict` prepares and runs at a time where the batch is dynamic, so that no list fills the memory."""
+
+
 def load(
     path: str | Path,
     target: str | None = None,
@@ -91,7 +95,7 @@ class Model:
         manifest = self._bundle.manifest
         spec = manifest.preprocess
         limit = self._check.fixed_batch
-        step = limit or len(items)
+        step = limit or LARGEST_BATCH
         if limit and len(items) % limit:
             raise InputError(
                 f"expected a multiple of {limit} inputs for this build of fixed batch {limit}, found {len(items)}"
