@@ -127,7 +127,8 @@ def image_tensor(image: Source, spec: ImagePreprocess) -> FloatArray:
     loaded = load_image(image)
     from PIL import Image  # after load_image, which says what to install where Pillow is missing
 
-    converted = loaded if loaded.mode == spec.mode else loaded.convert(spec.mode)
+    mode = "L" if spec.mode == "L" else "RGB"
+    converted = loaded if loaded.mode == mode else loaded.convert(mode)
     place = geometry(loaded.height, loaded.width, spec)
     # Pillow resizes rows first, so its intermediate image is as high as the source and as wide as the result.
     largest = place.width * max(place.height, loaded.height)
@@ -140,6 +141,8 @@ def image_tensor(image: Source, spec: ImagePreprocess) -> FloatArray:
     height, width = spec.size
     cropped = resized.crop((place.left, place.top, place.left + width, place.top + height))
     pixels = np.asarray(cropped, dtype=np.float32).reshape(height, width, len(spec.mode))
+    if spec.mode == "BGR":
+        pixels = pixels[:, :, ::-1]
     tensor = np.ascontiguousarray(pixels.transpose(2, 0, 1)) / np.float32(255)
     mean = np.asarray(spec.mean, dtype=np.float32)[:, None, None]
     std = np.asarray(spec.std, dtype=np.float32)[:, None, None]

@@ -56,7 +56,8 @@ class ImagePreprocess(Value, frozen=True, kw_only=True, tag="image", tag_field="
     """
 
     input: str = "pixel_values"
-    mode: Literal["RGB", "L"] = "RGB"
+    mode: Literal["RGB", "BGR", "L"] = "RGB"
+    """The tensor's channels, in order; `mean` and `std` are in the same order."""
     size: tuple[int, int]
     """(height, width) of the tensor, pixels."""
     resize: Literal["shortest", "exact"] = "shortest"

@@ -31,6 +31,7 @@ HEAVY = (
     "transformers",
 )
 NEEDS_TORCH = {
+    "edgevit.sources.huggingface_modules": "its class is a torch module; it is imported only where one is made",
     "edgevit.zoo.vit": "its classes are torch modules; it is imported only where one is made",
 }
 LONG = {

@@ -112,7 +112,7 @@ def _probe(spec: str, module: nn.Module, preprocess: ImagePreprocess) -> Signatu
     """The signature, from one call on zeros."""
     import torch
 
-    shape = (3 if preprocess.mode == "RGB" else 1, *preprocess.size)
+    shape = (len(preprocess.mode), *preprocess.size)
     try:
         with torch.inference_mode():
             out = module(torch.zeros(PROBE_BATCH, *shape))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-from edgevit.types import ImagePreprocess
+from edgevit.types import ImagePreprocess, Task
 
 
 class SourceOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Everything is optional; a factory needs `preprocess`, because nothing else knows its input."""
 
+    task: Task | None = None
+    """None: what the source itself says."""
     preprocess: ImagePreprocess | None = None
     """In place of the family's own."""
     labels: tuple[str, ...] = ()

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
-def require(package: str, purpose: str) -> ModuleType:
+def require(package: str, purpose: str, extra: str = "export") -> ModuleType:
     """The imported package. Raises UnavailableError that names `purpose` and the extra when it is not installed."""
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
-        raise missing_package(package, "export", purpose) from error
+        raise missing_package(package, extra, purpose) from error

@@ -86,7 +86,7 @@ def choose_labels(labels: tuple[str, ...], classes: int, *, given: bool) -> tupl
 def _preprocess(entry: ZooEntry, config: ViTConfig, options: SourceOptions) -> ImagePreprocess:
     if options.preprocess is None:
         return msgspec.structs.replace(entry.preprocess, size=config.image_size)
-    channels = 3 if options.preprocess.mode == "RGB" else 1
+    channels = len(options.preprocess.mode)
     if (channels, options.preprocess.size) != (config.channels, config.image_size):
         height, width = options.preprocess.size
         raise InputError(

@@ -32,7 +32,9 @@ def test_each_prefix_reaches_its_source(model: str, words: str) -> None:
     "model", ["", "digits-vit", "hub:thing/x", "a b:c", "pkg.mod:", ":f", "pkg.mod:f()", "pkg..mod:f"]
 )
 def test_anything_else_lists_the_accepted_forms(model: str) -> None:
-    with pytest.raises(InputError, match="zoo:NAME, timm:ARCH with --weights FILE, or package.module:factory"):
+    with pytest.raises(
+        InputError, match="zoo:NAME, a directory in Hugging Face layout, timm:ARCH with --weights FILE, or"
+    ):
         open_source(model)
 
 
