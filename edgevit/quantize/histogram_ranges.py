@@ -113,13 +113,6 @@ def mean_squared_error(stats: ChannelStats, ranges: ArrayLike) -> NDArray[np.flo
     return _mean(stats, edges, integral)
 
 
-def clipping_error(stats: ChannelStats, ranges: ArrayLike) -> NDArray[np.float64]:
-    """E[max(|x| - range, 0)²] over all elements for each of `ranges`: float64, one per range."""
-    edges = _edges(stats)
-    over = np.maximum(edges - np.asarray(ranges, dtype=np.float64)[:, None], 0)
-    return _mean(stats, edges, over**3 / 3)
-
-
 def _edges(stats: ChannelStats) -> NDArray[np.float64]:
     """The histogram's bin edges, with the last bin that holds anything ending at the largest |x|.
 

@@ -156,7 +156,7 @@ class _Reservoir:
         self.kept: NDArray[np.float32] = np.empty((0, 0), np.float32)
 
     def add(self, values: NDArray[np.float32]) -> None:
-        outer, channels, inner = values.shape
+        outer, _, inner = values.shape
         held = self._keys.size
         keys = np.concatenate([self._keys, self._random.random(outer * inner)])
         chosen = np.arange(keys.size)

@@ -1,7 +1,16 @@
 """What quantization does to a layer's output, estimated on the sampled rows of its input.
 
-The error is E‖x Wᵀ - x̂ Ŵᵀ‖² / E‖x Wᵀ‖² over the rows x, with x̂ and Ŵ the quantized input and weight. Two things keep
-it cheap and safe:
+With x a row, y = x Wᵀ its output, ŷ the output of the quantized input and weight, and m the median of ‖y‖², the error
+is
+
+    E[‖ŷ - y‖² / (‖y‖² + m)]  /  E[‖y‖² / (‖y‖² + m)].
+
+A row that is much larger than most thus counts by its error relative to its own size, because the norm of the next
+block divides every token by its own size too. The plain E‖ŷ - y‖² is ruled by a few massive tokens: on a trained
+MiniLM, ranges searched by it reach 12.7 dB at the output, no better than min-max (13.6), and by this 16.4; with
+equalized norms 14.7 and 20.6.
+
+Two more things keep it cheap and safe:
 
 - The output's channels are folded into 128: each is given a random sign and added to one of 128 sums. The squared
   length of a folded vector is that of the vector in expectation, with a relative standard deviation of at most
@@ -20,7 +29,6 @@ import numpy as np
 
 from edgevit.errors import PlanError
 from edgevit.quantize.histogram import count_magnitudes, limit_exponent
-from edgevit.quantize.histogram_ranges import clipping_error
 from edgevit.quantize.scales import fake_quantize, scale_from_range, whole_codes
 from edgevit.types import ChannelStats
 
@@ -39,16 +47,20 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """A layer prepared for trying ranges of its input: everything that does not depend on the range."""
 
     stats: ChannelStats
-    sampled: ChannelStats
-    """The same, with the histogram of the sampled rows alone."""
+    unseen: NDArray[np.float64]
+    """Elements per row and histogram bin that the statistics have beyond those of the sampled rows."""
     outputs: FloatArray
     """Float32 outputs of the rows, folded: (rows, 128)."""
     weight: FloatArray
     """The quantized weight, folded: (128, channels)."""
     column_energy: NDArray[np.float64]
     """‖w_c‖² per input channel."""
+    typical: float
+    """m, the median of ‖y‖² over the rows."""
+    row_weights: NDArray[np.float64]
+    """1 / (‖y‖² + m) per row."""
     signal: float
-    """E‖x Wᵀ‖²; 1 where all outputs are zero."""
+    """E[‖y‖² / (‖y‖² + m)]; 1 where all outputs are zero."""
 
 
 def prepare(stats: ChannelStats, weights: Sequence[FloatArray], scales: Sequence[FloatArray] | None = None) -> Probe:
@@ -71,14 +83,18 @@ def prepare(stats: ChannelStats, weights: Sequence[FloatArray], scales: Sequence
             # A convolution's kernel is folded as well: errors at different positions are taken as independent.
             total += np.einsum("fck,fk->fc", fold.reshape(_FOLDED, channels, -1), signs)
     outputs = stats.rows @ exact.T
-    exponent = limit_exponent(stats.limit / 2)
+    energy = _energy(outputs)
+    typical = float(np.median(energy)) or float(energy.mean()) or 1.0
+    row_weights = 1 / (energy + typical)
     return Probe(
         stats=stats,
-        sampled=msgspec.structs.replace(stats, histogram=count_magnitudes(stats.rows, exponent, stats.histogram.size)),
+        unseen=_unseen(stats),
         outputs=outputs,
         weight=quantized,
         column_energy=np.einsum("fc,fc->c", quantized, quantized, dtype=np.float64),
-        signal=_energy(outputs) or 1.0,
+        typical=typical,
+        row_weights=row_weights,
+        signal=float((energy * row_weights).mean()) or 1.0,
     )
 
 
@@ -88,25 +104,38 @@ def error_at(probe: Probe, threshold: float) -> float:
     error = whole_codes(probe.stats.rows, scale) @ probe.weight.T
     error *= scale
     error -= probe.outputs
-    return (_energy(error) + _unseen_clipping(probe, threshold)) / probe.signal
+    seen = float((_energy(error) * probe.row_weights).mean())
+    return (seen + _unseen_clipping(probe, threshold)) / probe.signal
+
+
+def _unseen(stats: ChannelStats) -> NDArray[np.float64]:
+    bins = stats.histogram.size
+    sampled = count_magnitudes(stats.rows, limit_exponent(stats.limit / 2), bins)
+    unseen: NDArray[np.float64] = stats.histogram / stats.count - sampled / len(stats.rows)
+    return unseen
 
 
 def _unseen_clipping(probe: Probe, threshold: float) -> float:
-    """Output energy per row of the clipping that the histogram shows and the rows do not.
+    """The error per row of the clipping that the histogram shows and the rows do not.
 
-    It is laid on the channels that exceed the range, in proportion to the square of how far they do.
+    It is laid on the channels that exceed the range, in proportion to the square of how far they do, and an element
+    that is clipped is taken to rule its row's output.
     """
     over = np.maximum(probe.stats.channel_max.astype(np.float64) - threshold, 0) ** 2
     if not over.any():
         return 0.0
-    everything, seen = (clipping_error(stats, [threshold])[0] for stats in (probe.stats, probe.sampled))
-    energy = over @ probe.column_energy / over.sum()
-    return float(max(everything - seen, 0.0) * over.size * energy)
+    column = float(over @ probe.column_energy / over.sum())
+    bins = probe.unseen.size
+    first = min(int(threshold / probe.stats.limit * bins), bins - 1)
+    size = (np.arange(first, bins) + 0.5) * (probe.stats.limit / bins)
+    lost = np.square(np.maximum(size - threshold, 0)) * column / (np.square(size) * column + probe.typical)
+    return max(float(probe.unseen[first:] @ lost), 0.0)
 
 
-def _energy(rows: FloatArray) -> float:
-    """E‖row‖², accumulated in float64."""
-    return float(np.einsum("rc,rc->r", rows, rows).sum(dtype=np.float64) / len(rows))
+def _energy(rows: FloatArray) -> NDArray[np.float64]:
+    """‖row‖² of each row, float64."""
+    energy: NDArray[np.float64] = np.einsum("rc,rc->r", rows, rows).astype(np.float64)
+    return energy
 
 
 def _fold(weight: FloatArray, scale: FloatArray | None, random: np.random.Generator) -> tuple[FloatArray, FloatArray]:

@@ -51,12 +51,11 @@ def test_an_outlier_channel_that_the_weight_ignores_is_clipped():
     assert clipped < 10 < 100 < kept
 
 
-def test_a_massive_token_that_the_rows_miss_is_not_clipped_away():
+def test_frequent_outliers_that_the_rows_miss_are_not_clipped_away():
     x, weight = normal(0, 4000, 16), normal(1, 32, 16)
-    x[12, 2] = 1e4
-    stats = observe(x, rows=64)
-    assert np.abs(stats.rows).max() < 10
-    assert choose_input_range(stats, weight)[0] > 1000
+    x[::40, 2] = 20
+    stats = next(stats for stats in (observe(x, rows=30, seed=s) for s in range(20)) if np.abs(stats.rows).max() < 6)
+    assert choose_input_range(stats, weight)[0] > 15
 
 
 def test_a_tie_goes_to_the_wider_range():
