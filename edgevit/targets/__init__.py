@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from edgevit.targets.base import Target
     from edgevit.types import Precision
 
-BUILT_IN = ("openvino", "onnxruntime")
+BUILT_IN = ("openvino", "onnxruntime", "tensorrt-rtx")
+"""A name's hyphens are underscores in its module."""
 ENTRY_POINTS = "edgevit.targets"
 
 
@@ -28,7 +29,7 @@ def target_names() -> tuple[str, ...]:
 def get_target(name: str) -> Target:
     """The target of that name; raises InputError that lists the choices."""
     if name in BUILT_IN:
-        return cast("Target", importlib.import_module(f"edgevit.targets.{name}"))
+        return cast("Target", importlib.import_module(f"edgevit.targets.{name.replace('-', '_')}"))
     for point in entry_points(group=ENTRY_POINTS, name=name):
         return cast("Target", point.load())
     raise InputError(f"expected a target, one of {', '.join(target_names())}; found {name!r}")

@@ -29,6 +29,8 @@ class Availability(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     build_fix: str = ""
     run_fix: str = ""
+    run_reason: str = ""
+    """Why nothing runs here where the engine itself is installed; empty where it is the engine that is missing."""
 
 
 class OpenOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +42,8 @@ class OpenOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How many `run` calls may execute at the same time."""
     cache_dir: Path | None = None
     """Where the engine may keep compiled models between processes."""
+    rebuild: bool = False
+    """Compile the build again from the ONNX it holds where it was made for another card or version."""
 
 
 class BuildSource(msgspec.Struct, frozen=True, kw_only=True):

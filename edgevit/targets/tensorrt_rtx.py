@@ -1,0 +1,141 @@
+"""TensorRT-RTX: engines for NVIDIA's RTX cards, compiled ahead of time on any x86-64 machine, no GPU needed.
+
+    pip install 'edgevit[tensorrt-rtx]'     90 MB to download, 220 MB installed
+
+Precisions: float16 (norms and softmax in float32), bfloat16, float32, and int8 from the plan with float16 around it.
+Options: `gpu` = sm75,sm80,sm86,sm89,sm120,sm121; `profile` = batch:1:4:8 (min, opt, max); `float_layers`, for int8;
+`tf32` = yes | no. A build holds the engine, the ONNX it was compiled from, and the table of its layers. The same
+input gives the same bytes. Without a GPU nothing executes: such a build is *built, not executed*.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from edgevit.errors import InputError, UnavailableError, missing_package
+from edgevit.targets.base import Availability
+from edgevit.targets.nvidia.architectures import DEFAULT, check_precision, parse_architectures
+from edgevit.targets.nvidia.device import probe
+from edgevit.targets.nvidia.files import ENGINE, LAYERS, ONNX
+from edgevit.targets.nvidia.profiles import parse_profile
+from edgevit.types import Execution
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgevit.targets.base import BuildSource, EngineSession, OpenOptions
+    from edgevit.types import Build, Precision
+
+name = "tensorrt-rtx"
+precisions: tuple[Precision, ...] = ("float32", "float16", "bfloat16", "int8")
+
+PACKAGE = "tensorrt-rtx-cu12-bindings"
+OPTIONS = ("gpu", "profile", "float_layers", "tf32")
+
+
+def availability() -> Availability:
+    """Builds wherever the wheels are; runs where a driver shows an NVIDIA GPU."""
+    fix = "pip install 'edgevit[tensorrt-rtx]'"
+    try:
+        found = version(PACKAGE)
+    except PackageNotFoundError:
+        return Availability(build=False, run=False, build_fix=fix, run_fix=fix)
+    state = probe()
+    if state.reason:
+        return Availability(build=True, run=False, version=found, run_fix=state.fix, run_reason=state.reason)
+    return Availability(build=True, run=True, version=found)
+
+
+def why_not(precision: Precision) -> str:
+    """It compiles every precision it offers on every machine; what a card executes is checked against `gpu`."""
+    return ""
+
+
+def build(source: BuildSource, precision: Precision, options: dict[str, str], out: Path) -> dict[str, str]:
+    """Writes model.engine, model.onnx and layers.json; returns the options used and what the builder's log shows.
+
+    Raises InputError for options that make no sense, PlanError for a graph TensorRT would misread, BuildError.
+    """
+    from edgevit.targets.nvidia.engine_file import check_built
+    from edgevit.targets.nvidia.log_table import count_kernels, read_execution
+    from edgevit.targets.nvidia.network import NetworkOptions, build_engine
+    from edgevit.targets.nvidia.prepare import choose_floats, prepare
+
+    used = _checked(source, precision, options)
+    floats = choose_floats(precision, used["float_layers"])
+    layers = prepare(source, precision, floats, out / ONNX)
+    architectures = parse_architectures(used["gpu"])
+    network = NetworkOptions(
+        profile=parse_profile(used["profile"], source.onnx.signature),
+        architectures=architectures,
+        tf32=used["tf32"] == "yes",
+    )
+    nvidia = _bindings()
+    built = build_engine(nvidia, out / ONNX, source.onnx.signature, network)
+    (out / ENGINE).write_bytes(built.engine)
+    check_built(out / ENGINE, nvidia.__version__, architectures)
+    execution = read_execution(built.log, layers, f"TensorRT-RTX {nvidia.__version__} for {used['gpu']}")
+    (out / LAYERS).write_bytes(msgspec.json.format(msgspec.json.encode(execution), indent=1))
+    used["kernels"] = ", ".join(f"{count} {kind}" for kind, count in count_kernels(built.log).items())
+    if precision == "int8":
+        used["int8_layers"] = f"{execution.quantized_executed} of {execution.quantized_requested}"
+    return used
+
+
+def compiled(directory: Path) -> Execution:
+    """What the builder's log said the engine executes; nothing has been run."""
+    return msgspec.json.decode((directory / LAYERS).read_bytes(), type=Execution)
+
+
+def simulate(directory: Path, path: Path) -> None:
+    """Writes an ONNX file whose execution, operator by operator, rounds as the engine in `directory` does."""
+    from edgevit.targets.nvidia.simulation import write_simulation
+
+    write_simulation(directory / ONNX, path)
+
+
+def open(directory: Path, build: Build, options: OpenOptions) -> EngineSession:
+    """Opens a build on the GPU of this machine.
+
+    Raises UnavailableError without a GPU, or where version or card do not fit (unless `options.rebuild`).
+    """
+    state = availability()
+    if not state.run:
+        raise UnavailableError(
+            f"expected an NVIDIA GPU for {build.name}, found none: {state.run_reason}; {state.run_fix}"
+        )
+    from edgevit.targets.nvidia.opening import open_rtx
+
+    return open_rtx(_bindings(), directory, build, options)
+
+
+def _checked(source: BuildSource, precision: Precision, options: dict[str, str]) -> dict[str, str]:
+    """Every option with its value, checked before any work."""
+    from edgevit.targets.nvidia.prepare import choose_floats
+
+    unknown = [key for key in options if key not in OPTIONS]
+    if unknown or options.get("tf32", "no") not in ("yes", "no"):
+        raise InputError(
+            f"expected options of {name} (gpu=sm86,sm89; profile=batch:1:4:8; float_layers=float16|float32|bfloat16; "
+            f"tf32=yes|no), found {', '.join(f'{key}={value}' for key, value in options.items())}"
+        )
+    architectures = parse_architectures(options.get("gpu", ",".join(DEFAULT)))
+    floats = choose_floats(precision, options.get("float_layers"))
+    check_precision(precision, floats, architectures)
+    return {
+        "gpu": ",".join(architectures),
+        "profile": parse_profile(options.get("profile", ""), source.onnx.signature).text,
+        "float_layers": floats,
+        "tf32": options.get("tf32", "no"),
+    }
+
+
+def _bindings() -> Any:
+    try:
+        import tensorrt_rtx_bindings
+    except ModuleNotFoundError as error:
+        raise missing_package(PACKAGE, "tensorrt-rtx", "the target tensorrt-rtx") from error
+    return tensorrt_rtx_bindings
