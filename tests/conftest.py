@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -22,7 +21,8 @@ from edgevit.types import FloatModel, ImagePreprocess, LayerPlan, OnnxModel, Qua
 if TYPE_CHECKING:
     from edgevit.types import Arrays
 
-# Before any engine is imported: two test processes share two cores, and one thread adds up in one order.
+# Before NumPy or any engine is imported, which is why the fixtures below import it: two test processes share two
+# cores, and one thread adds up in one order.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A slow machine is no failure, and a failure is the same one everywhere.
@@ -43,6 +43,8 @@ class Tiny:
 
     @property
     def images(self) -> Arrays:
+        import numpy as np
+
         return {"pixel_values": np.concatenate([batch["pixel_values"] for batch in self.batches])}
 
 
@@ -103,6 +105,8 @@ def min_max_plan() -> Callable[[OnnxModel, Sequence[Arrays]], QuantPlan]:
     """(model, batches) -> every layer in int8 with the ranges seen, and weights that overflow on no processor."""
 
     def make(model: OnnxModel, batches: Sequence[Arrays]) -> QuantPlan:
+        import numpy as np
+
         from edgevit.graph import storage
         from edgevit.graph.execute import Executor
         from edgevit.graph.layers import layer_weight, quantizable_layers
@@ -141,6 +145,8 @@ def tiny(
     min_max_plan: Callable[..., QuantPlan],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Tiny:
+    import numpy as np
+
     model = make_vit()
     onnx = lower_model(model, tmp_path_factory.mktemp("tiny") / "tiny.onnx")
     rng = np.random.default_rng(0)
