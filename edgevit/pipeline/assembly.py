@@ -29,6 +29,7 @@ from edgevit.measure.bench import bench_builds, subjects_of
 from edgevit.parity.ladder import out_of_budget
 from edgevit.parity.layers import first_divergent, layer_parity
 from edgevit.parity.metrics import sqnr_db
+from edgevit.pipeline.compiled import compiled_execution
 from edgevit.pipeline.proof import build_rungs
 from edgevit.pipeline.stages import requires_any
 from edgevit.quantize.plan_file import write_plan
@@ -36,7 +37,7 @@ from edgevit.report import CalibrationFacts as ReportedCalibration
 from edgevit.report import ReportData, summarize_plan, write_report
 from edgevit.runtime.selection import open_session, why_not_here
 from edgevit.sets import coverage
-from edgevit.targets import get_target, parse_target
+from edgevit.targets import get_target, on_cpu, parse_target
 from edgevit.targets.base import OpenOptions
 from edgevit.types import Build, Engine, LayerParity, ParityReport, Rung
 
@@ -179,7 +180,7 @@ def _build(draft: Draft, text: str, stage: Path, machine_of: object) -> Build:
         engine=Engine(name=name, version=target.availability().version),
         machine=machine_of,  # type: ignore[arg-type]
         options=options,
-        requires_any=requires_any(precision, draft.plan),
+        requires_any=requires_any(precision, draft.plan) if on_cpu(name) else (),
     )
 
 
@@ -264,6 +265,8 @@ def _finished(
             closeness = float(sqnr_db(outputs[name], found[name])) if np.isfinite(found[name]).all() else None
         finally:
             session.close()
+    else:
+        execution = compiled_execution(build, bundle.directory(build))
     return msgspec.structs.replace(
         build,
         execution=execution,

@@ -14,6 +14,7 @@ from edgevit.errors import InputError, RecipeError, UnavailableError
 from edgevit.files import staged_directory
 from edgevit.measure.options import check as check_bench
 from edgevit.pipeline.assembly import Draft, assemble, bench_options
+from edgevit.pipeline.compiled import simulated_rungs
 from edgevit.pipeline.proof import Evaluation, comparison, stage_rungs, torch_outputs, without_labels
 from edgevit.pipeline.stages import (
     built,
@@ -96,6 +97,7 @@ def _draft(recipe: Recipe, targets: tuple[str, ...], bench: Workbench, progress:
     )
     with bench.timed("parity of the stages"):
         rungs = stage_rungs(onnx, simulated, evaluation, compared, progress)
+        rungs += simulated_rungs(built_files, evaluation, compared, progress)
     return Draft(
         model=model,
         recipe=recipe,

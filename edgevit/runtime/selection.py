@@ -40,6 +40,8 @@ def open_session(bundle: Bundle, build: Build, options: OpenOptions) -> EngineSe
     """Opens one build; raises UnavailableError with the command that would help if its engine is not here."""
     target = get_target(build.target)
     state = target.availability()
+    if state.run_reason:
+        raise UnavailableError(f"expected {build.name} to run on this machine: {state.run_reason}; {state.run_fix}")
     if not state.run:
         raise UnavailableError(f"expected the engine of {build.name} on this machine, found none; run: {state.run_fix}")
     return target.open(bundle.directory(build), build, options)
@@ -51,6 +53,8 @@ def why_not_here(build: Build) -> str:
         state = get_target(build.target).availability()
     except InputError as error:
         return str(error)
+    if state.run_reason:
+        return f"{state.run_reason}; {state.run_fix}"
     if not state.run:
         return f"{build.target} is not installed here; run: {state.run_fix}"
     if build.requires_any and platform.machine() in ("x86_64", "AMD64"):

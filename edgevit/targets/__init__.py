@@ -35,6 +35,11 @@ def get_target(name: str) -> Target:
     raise InputError(f"expected a target, one of {', '.join(target_names())}; found {name!r}")
 
 
+def on_cpu(name: str) -> bool:
+    """Whether the target's builds run on the processor; a target for another device has a name `device`."""
+    return getattr(get_target(name), "device", "CPU") == "CPU"
+
+
 def parse_target(text: str) -> tuple[str, Precision]:
     """`openvino:int8` as (target, precision); without a precision it is float32. Lists the choices in its errors."""
     name, _, precision = text.partition(":")

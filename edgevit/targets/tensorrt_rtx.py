@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from edgevit.types import Build, Precision
 
 name = "tensorrt-rtx"
+device = "GPU"
 precisions: tuple[Precision, ...] = ("float32", "float16", "bfloat16", "int8")
 
 PACKAGE = "tensorrt-rtx-cu12-bindings"

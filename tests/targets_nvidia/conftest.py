@@ -199,7 +199,7 @@ def open_session(cuda: FakeCuda, engine: FakeEngine, build: Build):
 
     def make(streams: int = 1, max_batch: int | None = 4) -> NvidiaSession:
         execution = Execution(
-            precision="int8 (compiled, not executed)",
+            precision="int8 (compiled)",
             provider="compiled, not executed",
             instruction_set="",
             quantized_requested=1,

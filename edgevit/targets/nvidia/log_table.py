@@ -85,7 +85,7 @@ def read_execution(log: str, nodes: Iterable[tuple[str, str]], engine: str) -> E
         if layer not in done
     ]
     return Execution(
-        precision=f"{_majority(layer.executed for layer in layers)} (compiled, not executed)",
+        precision=f"{_majority(layer.executed for layer in layers)} (compiled)",
         provider=f"{engine}: compiled, not executed",
         instruction_set="",
         quantized_requested=len(wanted),
