@@ -142,6 +142,7 @@ def bench(
     threads: Annotated[list[int] | None, typer.Option(metavar="N", help="Compute threads; repeatable.")] = None,
     seconds: Annotated[float, typer.Option(metavar="S", help="Measuring time per build and setting.")] = 3.0,
     rounds: Annotated[int, typer.Option(metavar="N", help="The builds take turns this often.")] = 10,
+    cold_starts: Annotated[int, typer.Option(metavar="N", help="Process starts per build; 0 for none.")] = 3,
     compare: Annotated[
         Path | None, typer.Option(metavar="OLD.json", help="An earlier --json; says what became slower or faster.")
     ] = None,
@@ -162,6 +163,7 @@ def bench(
             threads=tuple(threads or ()),
             seconds=seconds,
             rounds=rounds,
+            cold_starts=cold_starts,
         )
         report = measure(bundle, options, terminal.progress)
         terminal.bench(report, None if old is None else compare_reports(old, report))

@@ -11,7 +11,6 @@ Unknown keys are errors that name the key; relative paths are relative to the re
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -143,9 +142,11 @@ def check_recipe(recipe: Recipe) -> None:
             raise RecipeError(f"expected an image size of 1 to {LARGEST_IMAGE} pixels a side, found {side}; correct it")
     if not recipe.targets:
         raise RecipeError("expected at least one target, found none; add for example targets = ['openvino:int8']")
-    if not 0 <= recipe.parity.budget <= 100 or math.isnan(recipe.parity.budget):
+    if not 0 < recipe.parity.budget < 100:
+        # No number of samples shows a loss of exactly nothing, and any model keeps a budget of everything.
         raise RecipeError(
-            f"expected parity.budget of 0 to 100 points, found {recipe.parity.budget}; correct the recipe or --budget"
+            f"expected parity.budget above 0 and below 100 points, found {recipe.parity.budget}; correct the recipe or "
+            "--budget"
         )
     unknown = set(recipe.options) - set(recipe.targets) - set(recipe.when_available)
     if unknown:

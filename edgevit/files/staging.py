@@ -30,6 +30,7 @@ _FULL = 1 << 20
 _WRITING = {
     errno.ENOSPC: "the disk is full; free some space or choose another output",
     errno.EDQUOT: "the disk quota is used up; free some space or choose another output",
+    errno.EFBIG: "it is larger than this process may write (ulimit -f); raise the limit",
     errno.EROFS: "the file system is read-only; choose another output",
 }
 """What only writing can raise, wherever it happens while an output is being staged."""

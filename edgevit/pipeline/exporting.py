@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from edgevit.bundle import MANIFEST, Manifest
-from edgevit.errors import InputError, RecipeError, UnavailableError
+from edgevit.errors import InputError, RecipeError, UnavailableError, missing_package
 from edgevit.files import staged_directory
 from edgevit.measure.options import check as check_bench
 from edgevit.pipeline.assembly import Draft, assemble, bench_options
@@ -41,6 +42,18 @@ if TYPE_CHECKING:
     from edgevit.types import BenchReport, FloatModel, OnnxModel, ParityReport, Precision, QuantPlan
 
 
+NEEDED = {
+    "torch": ("export", "tracing a model"),
+    "onnx": ("export", "lowering a model to ONNX"),
+    "onnx_ir": ("export", "lowering a model to ONNX"),
+    "onnxscript": ("export", "lowering a model to ONNX"),
+    "onnxruntime": ("export", "calibrating and simulating a model"),
+    "jinja2": ("report", "writing the report's page"),
+    "matplotlib": ("report", "drawing the report's plots"),
+}
+"""Package to (extra, what needs it)."""
+
+
 class ExportOptions(msgspec.Struct, frozen=True, kw_only=True):
     force: bool = False
     """Replace an existing bundle, once the new one is complete."""
@@ -69,6 +82,7 @@ def export(
     options, progress, out = options or ExportOptions(), progress or Silent(), Path(out)
     _check_settings(recipe)
     targets, unavailable = _targets(recipe)
+    _check_packages()
     recipe = _with_fixed_batch(recipe)
     with Workbench(out.absolute(), progress) as bench:
         with staged_directory(out, replace=options.force, marker=MANIFEST) as stage:
@@ -123,6 +137,17 @@ def _check_settings(recipe: Recipe) -> None:
         )
     if recipe.plan.file is not None:
         read_plan(Path(recipe.plan.file))
+
+
+def _check_packages() -> None:
+    """What every export needs besides its targets, before an hour of work and not after it."""
+    for package, (extra, purpose) in NEEDED.items():
+        try:
+            absent = find_spec(package) is None
+        except ModuleNotFoundError:
+            absent = True
+        if absent:
+            raise missing_package(package, extra, purpose)
 
 
 def _model(recipe: Recipe) -> FloatModel:
