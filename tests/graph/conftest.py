@@ -59,6 +59,12 @@ def separate_model(wrap: Callable[..., FloatModel]) -> FloatModel:
 
 
 @pytest.fixture(scope="session")
+def separate_onnx(separate_model: FloatModel, lower_model: Callable[..., Any], tmp_path_factory: Any) -> Any:
+    """It, lowered; its file is not to be changed."""
+    return lower_model(separate_model, tmp_path_factory.mktemp("separate") / "separate.onnx")
+
+
+@pytest.fixture(scope="session")
 def untrained(make_vit: Callable[..., FloatModel]) -> FloatModel:
     """One block of which all norms are equal and all biases zero."""
     return make_vit(untrained=True, depth=1)

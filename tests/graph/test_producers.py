@@ -30,8 +30,8 @@ def test_in_a_vision_transformer(tiny, layer, into):
     assert absorbing(storage.load(tiny.onnx.path), layer) == into
 
 
-def test_separate_projections_absorb_together_or_not_at_all(separate_model, lower_model, tmp_path):
-    graph = storage.load(lower_model(separate_model, tmp_path / "separate.onnx").path)
+def test_separate_projections_absorb_together_or_not_at_all(separate_onnx):
+    graph = storage.load(separate_onnx.path)
     assert absorbing(graph, "q.weight", "k.weight", "v.weight") == "norm"
     assert absorbing(graph, "q.weight", "k.weight") is None, "v reads the norm as well"
     assert absorbing(graph, "out.weight") == "v.weight:values"

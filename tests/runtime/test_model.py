@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
-import msgspec
 import numpy as np
 import pytest
 from PIL import Image
 
 from edgevit.bundle import read_golden
 from edgevit.errors import BundleError, InputError, PreprocessError
+from edgevit.graph import storage
 from edgevit.parity.metrics import sqnr_db
 from edgevit.preprocess import image_tensor
 from edgevit.runtime import Model, load, model
@@ -152,8 +152,11 @@ def test_features_are_vectors(write_bundle, tmp_path, photo):
         assert len(opened.predict([photo, photo])) == 2
 
 
-def test_a_fixed_batch_takes_whole_batches(write_bundle, make_vit, lower_model, tmp_path, tiny, photo):
-    fixed = lower_model(msgspec.structs.replace(make_vit(), depth=2), tmp_path / "fixed.onnx", batch=2)
+def test_a_fixed_batch_takes_whole_batches(write_bundle, tmp_path, tiny, photo):
+    graph = storage.load(tiny.onnx.path)
+    graph.graph.inputs[0].shape[0] = graph.graph.outputs[0].shape[0] = 2
+    storage.save(graph, tmp_path / "fixed.onnx")
+    fixed = storage.describe(graph, tmp_path / "fixed.onnx")
     root = write_bundle(tmp_path / "fixed", (("openvino", "float32", 1.0),), fixed, signature=fixed.signature)
     with load(root) as opened:
         assert len(opened.predict([photo] * 4)) == 4
