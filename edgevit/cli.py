@@ -54,6 +54,7 @@ SetOption = Annotated[
     str | None,
     typer.Option(metavar="SET", help="A TOML of calibration/, a folder of images (class folders give labels), zoo:…"),
 ]
+MODEL_FORMS = "zoo:NAME, a Hugging Face directory, timm:ARCH, a .pt2 or .onnx file, package.module:factory."
 Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="The checkpoint file of timm: and factories.")]
 
 
@@ -64,13 +65,19 @@ Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="The checkpoi
     )
 )
 def export(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="zoo:NAME, timm:ARCH, package.module:factory.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_FORMS)],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Where the bundle goes; must not exist without --force.")],
     target: Targets = None,
     recipe: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A recipe of export/; options given here win over it.")
     ] = None,
     weights: Weights = None,
+    task: Annotated[
+        str | None, typer.Option(metavar="TASK", help="image-classification or image-features, if MODEL cannot tell.")
+    ] = None,
+    preprocess: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A preprocessor_config.json, or a TOML with size, mean and std.")
+    ] = None,
     calibration: SetOption = None,
     evaluation: SetOption = None,
     plan: Annotated[
@@ -107,6 +114,8 @@ def export(
             {
                 "model": model,
                 "weights": _text(weights),
+                "task": task,
+                "preprocess": _preprocess(preprocess),
                 "targets": tuple(target) if target else None,
                 "when_available": () if target else None,
                 "calibration.set": calibration,
@@ -360,6 +369,14 @@ def _size(text: str | None) -> tuple[int, int] | None:
     if not height.isdecimal() or (by and not width.isdecimal()):
         raise InputError(f"expected --image-size as H or HxW in pixels, found {text!r}")
     return int(height), int(width or height)
+
+
+def _preprocess(path: Path | None) -> Any:
+    if path is None:
+        return None
+    from edgevit.sources.preprocessing import read_preprocess
+
+    return msgspec.to_builtins(read_preprocess(path))
 
 
 def _text(path: Path | None) -> str | None:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import msgspec
 
 from edgevit.errors import RecipeError
-from edgevit.types import ImagePreprocess, Value
+from edgevit.types import ImagePreprocess, Task, Value
 
 LARGEST_IMAGE = 4096
 """Pixels of a side; a mistyped digit would otherwise ask for terabytes of attention."""
@@ -84,8 +84,11 @@ class BenchSettings(Value, frozen=True, kw_only=True):
 
 class Recipe(Value, frozen=True, kw_only=True):
     model: str
-    """MODEL as on the command line: `zoo:NAME`, `timm:ARCH`, `package.module:factory`."""
+    """MODEL as on the command line: `zoo:NAME`, a Hugging Face directory, `timm:ARCH`, a .pt2 or .onnx file,
+    `package.module:factory`."""
     weights: str | None = None
+    task: Task | None = None
+    """Absent: what the model itself says; a .pt2 and most .onnx files say nothing."""
     preprocess: ImagePreprocess | None = None
     """In place of the model's own; a factory needs it, because nothing else tells its input."""
     labels: tuple[str, ...] = ()
@@ -165,6 +168,7 @@ def _anchored(recipe: Recipe, folder: Path) -> Recipe:
     replace = msgspec.structs.replace
     return replace(
         recipe,
+        model=recipe.model if ":" in recipe.model else str(anchor(recipe.model)),
         weights=anchor(recipe.weights),
         calibration=replace(recipe.calibration, set=anchor(recipe.calibration.set)),
         evaluation=replace(recipe.evaluation, set=anchor(recipe.evaluation.set)),

@@ -76,7 +76,7 @@ class FloatModel(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     module: Any
-    """`torch.nn.Module`, float32, eval; takes the signature's inputs positionally, in order."""
+    """`torch.nn.Module`, float32, eval; takes the signature's inputs positionally, in order. None: see `onnx`."""
     signature: Signature
     task: Task
     preprocess: ImagePreprocess
@@ -92,6 +92,12 @@ class FloatModel(msgspec.Struct, frozen=True, kw_only=True):
     """SHA-256 over architecture and parameters."""
     notes: tuple[str, ...] = ()
     """What loading did to the checkpoint (wrappers and prefixes taken off, positions interpolated), for people."""
+    onnx: Path | None = None
+    """The file of a model that came as ONNX; it is its own float reference."""
+    reference: str = "PyTorch"
+    """What computes the float32 reference."""
+    quantized: bool = False
+    """An ONNX file with quantization of its own in it; it is built as it is, and never planned."""
 
 
 class OnnxModel(Value, frozen=True, kw_only=True):
@@ -274,6 +280,8 @@ class ParityReport(Value, frozen=True, kw_only=True):
     schema: int = 1
     model: str
     model_digest: str
+    reference: str = "PyTorch"
+    """What computed the float32 reference; ONNX Runtime for a model that came as ONNX."""
     set: str
     set_digest: str
     budget_points: float

@@ -213,6 +213,7 @@ def _parity_report(draft: Draft, rungs: tuple[Rung, ...], layers: tuple[LayerPar
     return ParityReport(
         model=draft.model.name,
         model_digest=draft.model.digest,
+        reference=draft.model.reference,
         set=draft.evaluation.samples.name,
         set_digest=draft.evaluation.samples.digest,
         budget_points=draft.recipe.parity.budget,

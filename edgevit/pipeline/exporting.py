@@ -16,7 +16,7 @@ from edgevit.files import staged_directory
 from edgevit.measure.options import check as check_bench
 from edgevit.pipeline.assembly import Draft, assemble, bench_options
 from edgevit.pipeline.compiled import simulated_rungs
-from edgevit.pipeline.proof import Evaluation, comparison, stage_rungs, torch_outputs, without_labels
+from edgevit.pipeline.proof import Evaluation, comparison, reference_outputs, stage_rungs, without_labels
 from edgevit.pipeline.stages import (
     built,
     calibrated,
@@ -97,6 +97,8 @@ def _draft(recipe: Recipe, targets: tuple[str, ...], bench: Workbench, progress:
     """Everything up to the engines' files, and the rungs of the ladder that need no engine."""
     with bench.timed("load"), progress.task(f"loading {recipe.model}", None):
         model = _model(recipe)
+        recipe = _with_batch_of(model, recipe)
+        _check_quantizable(model, targets)
         evaluation_set, calibration_set = _sets(model, recipe, targets)
     for note in model.notes:
         progress.note(f"{model.name}: {note}")
@@ -154,8 +156,31 @@ def _model(recipe: Recipe) -> FloatModel:
     preprocess, size = recipe.preprocess, recipe.trace.image_size
     if preprocess is not None and size is not None:
         preprocess = msgspec.structs.replace(preprocess, size=size)
-    options = SourceOptions(preprocess=preprocess, labels=recipe.labels, image_size=size)
+    options = SourceOptions(task=recipe.task, preprocess=preprocess, labels=recipe.labels, image_size=size)
     return open_source(recipe.model, Path(recipe.weights) if recipe.weights else None, options)
+
+
+def _with_batch_of(model: FloatModel, recipe: Recipe) -> Recipe:
+    """A file that was exported with a fixed batch fixes it for everything that follows."""
+    batch = model.signature.inputs[0].shape[0]
+    if not isinstance(batch, int):
+        return recipe
+    if recipe.trace.batch not in (None, batch):
+        raise InputError(
+            f"expected the batch {batch} that {model.name} was exported with, found --batch-size {recipe.trace.batch}; "
+            "leave it out, or export the file with a dynamic batch"
+        )
+    replace = msgspec.structs.replace
+    return _with_fixed_batch(replace(recipe, trace=replace(recipe.trace, batch=batch)))
+
+
+def _check_quantizable(model: FloatModel, targets: tuple[str, ...]) -> None:
+    wanted = [text for text in targets if "int" in parse_target(text)[1]]
+    if model.quantized and wanted:
+        raise InputError(
+            f"expected a float model for {', '.join(wanted)}, found quantization in {model.name} already; hand in the "
+            "float model, or build the file as it is with --target T:float32"
+        )
 
 
 def _targets(recipe: Recipe) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -233,7 +258,7 @@ def _evaluation(
 
     def produce(folder: Path) -> None:
         stream = batches(samples, model.preprocess, size)
-        np.savez(folder / "outputs.npz", **torch_outputs(model, stream, progress, len(samples)))  # type: ignore[arg-type]
+        np.savez(folder / "outputs.npz", **reference_outputs(model, stream, progress, len(samples)))  # type: ignore[arg-type]
 
     inputs = {
         "source": model.digest,

@@ -58,6 +58,21 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
         return outputs
 
 
+def reference_outputs(model: FloatModel, stream: Iterator[Batch], progress: Progress, total: int) -> Arrays:
+    """The float32 reference's outputs for all batches, by name: PyTorch's, or ONNX Runtime's of an ONNX source."""
+    if model.onnx is None:
+        return torch_outputs(model, stream, progress, total)
+    collected: dict[str, list[np.ndarray]] = {spec.name: [] for spec in model.signature.outputs}
+    done = 0
+    with Executor(model.onnx) as executor, progress.task("float reference", total) as advance:
+        for batch in stream:
+            for name, value in executor.run(batch.inputs).items():
+                collected[name].append(value)
+            done += len(batch)
+            advance(done)
+    return {name: np.concatenate(parts) for name, parts in collected.items()}
+
+
 def torch_outputs(model: FloatModel, stream: Iterator[Batch], progress: Progress, total: int) -> Arrays:
     """The float32 PyTorch model's outputs for all batches, by name."""
     import torch

@@ -8,6 +8,7 @@ import msgspec
 
 from edgevit.errors import InputError, PlanError, StaleError
 from edgevit.graph import storage
+from edgevit.graph.adopt import adopt, check_against_source
 from edgevit.graph.capture import CaptureOptions, capture
 from edgevit.graph.layers import quantizable_layers
 from edgevit.graph.lower import check_against_torch, lower
@@ -38,10 +39,15 @@ PLAN_SAMPLES = 16
 
 
 def lowered(bench: Workbench, model: FloatModel, recipe: Recipe, progress: Progress) -> OnnxModel:
-    """Traces, lowers and checks against torch; or the same from an earlier run."""
+    """Traces, lowers and checks against torch (an ONNX source: adopts, checks against it); or as in an earlier run."""
     import torch
 
     def produce(folder: Path) -> None:
+        if model.onnx is not None:
+            with progress.task("comparing with the source", None):
+                adopted = adopt(model, folder / GRAPH, recipe.trace.batch)
+                check_against_source(model, adopted, recipe.trace.max_batch)
+            return
         options = CaptureOptions(batch=recipe.trace.batch, max_batch=recipe.trace.max_batch)
         with progress.task("tracing", None) as advance:
             program = capture(model, options)

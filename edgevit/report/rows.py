@@ -115,7 +115,8 @@ def _reference_sentence(data: ReportData) -> str:
     images = formats.count(rung.samples, "sample")
     budget = formats.number(data.parity.budget_points, 2).rstrip("0").rstrip(".")
     return (
-        f"Compared with the float32 reference in PyTorch{truth} on {images} of {formats.clean(data.parity.set, 80)}; "
+        f"Compared with the float32 reference in {formats.clean(data.parity.reference)}{truth} on {images} of "
+        f"{formats.clean(data.parity.set, 80)}; "
         f"a build may lose at most {budget} points."
     )
 

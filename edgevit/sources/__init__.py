@@ -8,7 +8,9 @@ from edgevit.errors import InputError
 from edgevit.sources.checkpoint import Checkpoint, fit_state_dict, load_state_dict
 from edgevit.sources.factory import load_factory
 from edgevit.sources.huggingface import load_huggingface
+from edgevit.sources.onnx_file import load_onnx
 from edgevit.sources.options import SourceOptions
+from edgevit.sources.pt2 import load_pt2
 from edgevit.sources.timm import load_timm
 from edgevit.sources.zoo import load_zoo
 from edgevit.types import FloatModel
@@ -19,6 +21,8 @@ __all__ = [
     "fit_state_dict",
     "load_factory",
     "load_huggingface",
+    "load_onnx",
+    "load_pt2",
     "load_state_dict",
     "load_timm",
     "load_zoo",
@@ -26,8 +30,8 @@ __all__ = [
 ]
 
 FORMS = (
-    "zoo:NAME, a directory in Hugging Face layout, timm:ARCH with --weights FILE, or package.module:factory with or "
-    "without --weights FILE"
+    "zoo:NAME, a directory in Hugging Face layout, timm:ARCH with --weights FILE, a .pt2 or .onnx file, or "
+    "package.module:factory with or without --weights FILE"
 )
 
 
@@ -45,5 +49,9 @@ def open_source(model: str, weights: Path | None = None, options: SourceOptions 
         return load_factory(model, weights, options)
     if model and Path(model).is_dir():
         return load_huggingface(Path(model), weights, options)
+    if model.endswith(".onnx"):
+        return load_onnx(Path(model), weights, options)
+    if model.endswith(".pt2"):
+        return load_pt2(Path(model), weights, options)
     hint = "; a checkpoint file goes to --weights" if Path(model).exists() else ""
     raise InputError(f"expected a model as {FORMS}, found '{model}'{hint}")

@@ -33,7 +33,8 @@ def test_each_prefix_reaches_its_source(model: str, words: str) -> None:
 )
 def test_anything_else_lists_the_accepted_forms(model: str) -> None:
     with pytest.raises(
-        InputError, match="zoo:NAME, a directory in Hugging Face layout, timm:ARCH with --weights FILE, or"
+        InputError,
+        match="zoo:NAME, a directory in Hugging Face layout, timm:ARCH with --weights FILE, a .pt2 or .onnx file, or",
     ):
         open_source(model)
 
