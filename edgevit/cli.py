@@ -95,6 +95,7 @@ def export(
     cpu: Annotated[
         str | None, typer.Option(metavar="auto|any|vnni", help="Which x86-64 processors int8 must be right on.")
     ] = None,
+    gpu: Annotated[str | None, typer.Option(metavar="SM,…", help="Cards of tensorrt-rtx builds: sm86,sm89.")] = None,
     budget: Annotated[float | None, typer.Option(metavar="POINTS", help="Accuracy a build may lose.")] = None,
     bench: Annotated[bool | None, typer.Option("--bench/--no-bench", help="Measure the builds, or not.")] = None,
     force: Annotated[
@@ -108,6 +109,7 @@ def export(
     def work(terminal: Terminal) -> int:
         from edgevit.pipeline import ExportOptions
         from edgevit.pipeline import export as make
+        from edgevit.pipeline.finishing import with_cards
 
         wanted = _overridden(
             read_recipe(recipe) if recipe else Recipe(model=model),
@@ -131,6 +133,7 @@ def export(
                 "bench.enabled": bench,
             },
         )
+        wanted = wanted if gpu is None else with_cards(wanted, gpu)
         options = ExportOptions(force=force, command=shlex.join(["edgevit", *sys.argv[1:]]))
         result = make(wanted, out, options, terminal.progress)
         terminal.exported(result)
@@ -234,6 +237,27 @@ def verify(bundle: BundlePath, json: Json = False, debug: Debug = False) -> None
         if result.passed and not result.executed:
             _complain("expected a build that runs on this machine, found none; its files are intact")
         return 1 if not result.passed else 0 if result.executed else 3
+
+    _command(work, json, debug)
+
+
+@app.command(epilog="Example: `edgevit build out`, on the Jetson or server that has TensorRT and the card")
+def build(
+    bundle: BundlePath,
+    target: OneTarget = None,
+    again: Annotated[bool, typer.Option("--again", help="Also what was built before, for another card.")] = False,
+    triton: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a model repository for Triton.")] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Finish BUNDLE's build kits on this device and check them, or write its builds as a Triton repository."""
+
+    def work(terminal: Terminal) -> int:
+        from edgevit.pipeline.finishing import finish_or_serve
+
+        result = finish_or_serve(bundle, target, again, triton, terminal.progress)
+        terminal.built(result)
+        return 0 if result.passed else 1
 
     _command(work, json, debug)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edgevit.pipeline import ExportResult
     from edgevit.pipeline.commands import Verification
     from edgevit.pipeline.diagnosis import Diagnosis
+    from edgevit.pipeline.finishing import Finishing
     from edgevit.progress import Progress
     from edgevit.report.rows import Table
     from edgevit.types import BenchReport, ParityReport
@@ -93,6 +94,17 @@ class Terminal:
             self._line("not to be used; export or copy it again")
         elif result.executed:
             self._line("intact and right on this machine")
+
+    def built(self, result: Finishing) -> None:
+        if self._json:
+            self._document(result)
+            return
+        for build in result.builds:
+            self._paragraph(f"{build.build}: {build.verdict}: {build.reason}")
+        if result.triton is not None:
+            self._line(f"Triton repository: {result.triton.path} ({', '.join(result.triton.models)})")
+            for name, reason in result.triton.skipped.items():
+                self._paragraph(f"{name}: left out: {reason}")
 
     def inspection(self, found: Any) -> None:
         if self._json:

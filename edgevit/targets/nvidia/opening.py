@@ -51,6 +51,23 @@ def open_rtx(nvidia: Any, directory: Path, build: Build, options: OpenOptions) -
     return open_engine(runtime, engine, directory, build, options)
 
 
+def open_full(nvidia: Any, directory: Path, build: Build, options: OpenOptions) -> NvidiaSession:
+    """The full TensorRT's: an engine is for one version and one card, both recorded where it was compiled."""
+    runtime = Runtime(name=build.target, version=nvidia.__version__, extra="tensorrt", nvidia=nvidia, device=probe())
+    made = (build.engine.version, build.options.get("gpu", ""))
+    found = (runtime.version, runtime.device.architecture)
+    if made == found:
+        engine = (directory / ENGINE).read_bytes()
+    elif options.rebuild:
+        engine = rebuilt(runtime, directory, build, options)
+    else:
+        raise UnavailableError(
+            f"expected TensorRT {made[0]} on {made[1] or 'the card it was compiled for'} for {build.name}, found "
+            f"{found[0]} on {found[1]}; run: edgevit build BUNDLE --again, or open it with rebuild=True"
+        )
+    return open_engine(runtime, engine, directory, build, options)
+
+
 def open_engine(runtime: Runtime, engine: bytes, directory: Path, build: Build, options: OpenOptions) -> NvidiaSession:
     """A session over a serialized engine on this machine's card."""
     from edgevit.targets.nvidia.cuda_runtime import CudaRuntime
