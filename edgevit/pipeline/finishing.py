@@ -61,9 +61,11 @@ class Finishing(Value, frozen=True, kw_only=True):
 def finish_or_serve(
     bundle: str | Path, target: str | None, again: bool, triton: Path | None, progress: Progress | None = None
 ) -> Finishing:
-    """Finishes the kits; with `triton` also writes a Triton repository, and then a bundle without kits is fine."""
+    """Finishes the kits; with `triton` also writes a Triton repository, and then kits may stay unfinished."""
     result = Finishing(bundle=str(bundle), builds=())
-    if triton is None or again or _kits(open_bundle(bundle, check="manifest"), target, again):
+    kits = _kits(open_bundle(bundle, check="manifest"), target, again)
+    here = bool(kits) and all(get_target(build.target).availability().run for build in kits)
+    if triton is None or again or here:
         result = finish(bundle, target, again=again, progress=progress)
     if triton is None or not result.passed:
         return result

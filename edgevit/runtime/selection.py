@@ -53,13 +53,13 @@ def why_not_here(build: Build) -> str:
         state = get_target(build.target).availability()
     except InputError as error:
         return str(error)
+    unfinished = getattr(get_target(build.target), "unfinished", None)
+    if unfinished is not None and unfinished(build):
+        return str(unfinished(build))
     if state.run_reason:
         return f"{state.run_reason}; {state.run_fix}"
     if not state.run:
         return f"{build.target} is not installed here; run: {state.run_fix}"
-    unfinished = getattr(get_target(build.target), "unfinished", None)
-    if unfinished is not None and unfinished(build):
-        return str(unfinished(build))
     if build.requires_any and platform.machine() in ("x86_64", "AMD64"):
         present = instruction_sets()
         if not set(build.requires_any) & set(present):

@@ -199,6 +199,14 @@ def test_a_repository_has_what_triton_serves(bundle: Path, tmp_path: Path, devic
     assert config.count("{") == config.count("}") and config.count("[") == config.count("]")
 
 
+def test_a_kit_that_cannot_be_finished_here_is_left_out(bundle: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(tensorrt, "availability", lambda: MISSING)
+    result = finish_or_serve(bundle, None, False, tmp_path / "models")
+    assert result.builds == ()
+    assert result.triton.models == ("tiny-vit-openvino-float32",)
+    assert "build kit" in result.triton.skipped["tensorrt-int8"]
+
+
 def test_an_unfinished_kit_and_a_failed_build_are_left_out(bundle: Path, tmp_path: Path) -> None:
     opened = open_bundle(bundle)
     builds = tuple(

@@ -164,6 +164,11 @@ def test_a_kit_holds_what_finishes_it(kit: Path, source: BuildSource) -> None:
     assert tensorrt.compiled(kit) is None
 
 
+def test_a_kit_is_called_a_kit_also_where_tensorrt_is_missing(build, nothing_here) -> None:
+    assert why_not_here(with_files(build, KIT, ONNX)) == f"it is a build kit, finish it on the device: {COMMAND}"
+    assert "TensorRT is not installed here" in why_not_here(with_files(build, KIT, ONNX, ENGINE))
+
+
 def test_a_kit_is_not_opened_and_says_how_to_finish_it(kit: Path, build, on_a_jetson) -> None:
     unfinished = with_files(build, KIT, ONNX)
     assert is_unfinished(unfinished)
