@@ -6,6 +6,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from PIL import Image
 
@@ -154,7 +155,8 @@ def test_features_are_vectors(write_bundle, tmp_path, photo):
 
 def test_a_fixed_batch_takes_whole_batches(write_bundle, tmp_path, tiny, photo):
     graph = storage.load(tiny.onnx.path)
-    graph.graph.inputs[0].shape[0] = graph.graph.outputs[0].shape[0] = 2
+    for value in (*graph.graph.inputs, *graph.graph.outputs):
+        value.shape = ir.Shape((2, *value.shape[1:]))
     storage.save(graph, tmp_path / "fixed.onnx")
     fixed = storage.describe(graph, tmp_path / "fixed.onnx")
     root = write_bundle(tmp_path / "fixed", (("openvino", "float32", 1.0),), fixed, signature=fixed.signature)

@@ -7,7 +7,7 @@ import pytest
 
 from edgevit.errors import BuildError, UnavailableError
 from edgevit.targets import openvino
-from edgevit.targets.base import BuildSource, ClosedSession
+from edgevit.targets.base import BuildSource, ClosedSession, OpenOptions
 
 
 def test_bfloat16_is_refused_where_the_processor_has_none(tiny, tmp_path, monkeypatch):
@@ -38,10 +38,13 @@ def test_bfloat16_is_executed_where_it_is_built(built, tiny, sessions):
     assert session.run(tiny.images)["logits"].shape == (12, 10)
 
 
-def test_float32_is_really_float32(built, sessions):
-    """By itself the plugin would take bfloat16 where the processor has it."""
-    sessions.append(session := built("openvino:float32").open())
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_float_layers_are_really_float32(precision, built, sessions):
+    """By itself the plugin takes bfloat16 where the processor has it, so it is always told."""
+    sessions.append(session := built(f"openvino:{precision}").open())
     assert session._compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
+    for options in (OpenOptions(), OpenOptions(threads=2, streams=2)):
+        assert openvino._properties("f32", options)["INFERENCE_PRECISION_HINT"] == "f32"
 
 
 def test_the_second_time_comes_from_the_cache(built, tiny, sessions, tmp_path):
