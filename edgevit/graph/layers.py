@@ -28,6 +28,8 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
     out_channels: int
     in_channels: int
     """Columns of the weight as a matrix: input features, or input channels × kernel for a convolution."""
+    groups: int = 1
+    """Of a convolution; with more than 1 every output channel reads only its group's share of the input channels."""
 
 
 def quantizable_layers(model: ir.Model) -> tuple[Layer, ...]:
@@ -93,4 +95,5 @@ def _conv(node: ir.Node, weight: ir.Value) -> Layer:
         bias=None if bias is None else bias.name,
         out_channels=dims[0],
         in_channels=int(np.prod(dims[1:])),
+        groups=node.attributes.get_int("group", 1),
     )

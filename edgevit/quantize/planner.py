@@ -80,15 +80,13 @@ def make_plan(
     graph = storage.load(model.path)
     layers = quantizable_layers(graph)
     _check_patterns(options.skip, layers)
-    active = [layer for layer in layers if not _matching(layer, options.skip)]
+    active = [layer for layer in layers if not _why_float(layer, options)]
     groups = [_equalize(graph, group, stats, layers, options) for group in _by_input(active)]
     adjust_weights(graph, _equalization_only(groups))
     adjusted = {layer.name: layer for layer in quantizable_layers(graph)}
     planned: list[LayerPlan] = []
     skipped = [
-        SkippedLayer(name=layer.name, reason=f"left in float as asked ({_matching(layer, options.skip)})")
-        for layer in layers
-        if _matching(layer, options.skip)
+        SkippedLayer(name=layer.name, reason=reason) for layer in layers if (reason := _why_float(layer, options))
     ]
     for group in groups:
         entries, errors = _plan_group(graph, group, adjusted, stats, options)
@@ -114,6 +112,15 @@ def make_plan(
     )
 
 
+def _why_float(layer: Layer, options: PlanOptions) -> str:
+    """Why a layer is not even tried in int8; empty where it is."""
+    pattern = _matching(layer, options.skip)
+    if pattern:
+        return f"left in float as asked ({pattern})"
+    # The statistics are per channel of the whole input, and a depthwise convolution has little to compute.
+    return "a convolution in groups" if layer.groups > 1 else ""
+
+
 def _by_input(layers: Sequence[Layer]) -> list[tuple[Layer, ...]]:
     groups: dict[str, list[Layer]] = {}
     for layer in layers:
@@ -136,9 +143,7 @@ def _equalize(
     if not worth:
         return _Group(layers=group, stats=seen)
     factors = tuple(float(factor) for factor in choice.factors)
-    return _Group(
-        layers=group, stats=equalized_stats(seen, choice.factors), factors=factors, into=into or EXPLICIT
-    )
+    return _Group(layers=group, stats=equalized_stats(seen, choice.factors), factors=factors, into=into or EXPLICIT)
 
 
 def _equalization_only(groups: Sequence[_Group]) -> QuantPlan:
@@ -231,5 +236,3 @@ def _check_patterns(patterns: Sequence[str], layers: Sequence[Layer]) -> None:
             raise PlanError(
                 f"expected --skip {pattern!r} to match a layer, found none; layers are called {layers[0].name}, …"
             )
-
-
