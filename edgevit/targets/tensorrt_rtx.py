@@ -6,6 +6,10 @@ Precisions: float16 (norms and softmax in float32), bfloat16, float32, and int8 
 Options: `gpu` = sm75,sm80,sm86,sm89,sm120,sm121; `profile` = batch:1:4:8 (min, opt, max); `float_layers`, for int8;
 `tf32` = yes | no. A build holds the engine, the ONNX it was compiled from, and the table of its layers. The same
 input gives the same bytes. Without a GPU nothing executes: such a build is *built, not executed*.
+
+Sizes of engines for sm86 (1.7.1, batch 1 to 8), MB: ViT-Ti/16 float32 30.1, float16 16.1, int8 16.2; ViT-S/16 95.5,
+48.9, 32.7. Attention is fused in float16, bfloat16 and int8 and not in float32. All 50 products of either run in int8,
+but on Turing, where the patch embedding falls back to float16.
 """
 
 from __future__ import annotations
