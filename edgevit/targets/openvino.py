@@ -6,6 +6,7 @@ precision is always stated; a request serves one caller at a time, so a session 
 
 from __future__ import annotations
 
+import functools
 import queue
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,7 @@ def availability() -> Availability:
 
 def why_not(precision: Precision) -> str:
     """bfloat16 needs a processor that executes it; everything else runs wherever OpenVINO does."""
-    if precision != "bfloat16" or "BF16" in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if precision != "bfloat16" or "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         return ""
     found = best_instruction_set(instruction_sets())
     return f"expected a processor that executes bfloat16, found {found}; build float32 or int8 here"
@@ -59,7 +60,7 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
     model = source.quantized if precision == "int8" else source.onnx
     if model is None:
         raise BuildError("expected a quantized graph for openvino:int8, found none; calibrate first")
-    core = ov.Core()
+    core = _core()
     hint = options.get("float_layers", HINTS[precision])
     if hint == "bf16" and why_not("bfloat16"):
         raise UnavailableError(f"openvino:{precision} with bfloat16: {why_not('bfloat16')}")
@@ -85,11 +86,10 @@ class OpenvinoSession:
     """A compiled model and its pool of infer requests."""
 
     def __init__(self, directory: Path, build: Build, options: OpenOptions) -> None:
-        ov = _openvino()
         self.signature = build.signature
         self.engine = Engine(name=name, version=version("openvino"), device="CPU")
         self._build = build
-        self._core = ov.Core()
+        self._core = _core()
         self._ir = directory / IR
         properties = _properties(build.options.get("float_layers", HINTS[build.precision]), options)
         try:
@@ -246,6 +246,17 @@ def _check_options(options: dict[str, str]) -> None:
         if value not in choices.get(key, ()):
             known = "; ".join(f"{option}={'|'.join(values)}" for option, values in choices.items())
             raise InputError(f"expected options of openvino ({known}), found {key}={value}")
+
+
+@functools.cache
+def _core() -> Any:
+    """The one Core of this process.
+
+    The CPU plugin gives the thread that loads it an alternate signal stack and takes it away with the plugin. Two
+    Cores that end in the order they began leave the thread with a stack that is gone, and Python handles signals on
+    it: the next Ctrl-C is a segmentation fault (OpenVINO 2026.4.1).
+    """
+    return _openvino().Core()
 
 
 def _openvino() -> Any:

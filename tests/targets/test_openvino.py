@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -19,7 +23,7 @@ def test_bfloat16_is_refused_where_the_processor_has_none(tiny, tmp_path, monkey
                 ["FP32", "INT8"] if arguments[-1] == "OPTIMIZATION_CAPABILITIES" else super().get_property(*arguments)
             )
 
-    monkeypatch.setattr(ov, "Core", Core)
+    monkeypatch.setattr(openvino, "_core", Core)
     source = BuildSource(float_model=None, onnx=tiny.onnx)
     for precision, options in (("bfloat16", {}), ("float32", {"float_layers": "bf16"})):
         with pytest.raises(UnavailableError, match=r"bfloat16.*build float32 or int8 here") as caught:
@@ -122,3 +126,26 @@ def test_a_layer_that_the_engine_does_not_show_is_warned_about(built, monkeypatc
     execution = session.execution()
     assert (execution.quantized_requested, execution.quantized_executed) == (10, 9)
     assert execution.warnings == ("head was asked for in int8 and runs in unknown",)
+
+
+def test_control_c_still_works_after_models_come_and_go(built):
+    build = built("openvino:float32")
+    code = """
+import pickle, signal, sys
+from pathlib import Path
+build, directory = pickle.loads(sys.stdin.buffer.read())
+from edgevit.targets import openvino
+from edgevit.targets.base import OpenOptions
+first = openvino.open(Path(directory), build, OpenOptions())
+second = openvino.open(Path(directory), build, OpenOptions())
+for session in (first, second):
+    session.close()
+del first, second, session
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    state = pickle.dumps((build.build, str(build.directory)))
+    result = subprocess.run([sys.executable, "-c", code], input=state, capture_output=True, check=False)
+    assert (result.returncode, result.stdout) == (0, b"interrupted\n"), result.stderr
