@@ -37,7 +37,6 @@ if STOP:
 
     def end():
         os.kill(os.getpid(), signal.Signals[number])
-        signal.pause()
 
     @contextmanager
     def stopping_task(self, name, total):
