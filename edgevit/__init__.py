@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from edgevit.runtime import Model as Model
     from edgevit.runtime import load as load
 
-__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604 - the names are strings
+__all__ = [*_HOMES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -187,7 +187,9 @@ def _summary_caption(data: ReportData) -> str:
     if data.parity and data.trained and executed:
         on = f"{formats.count(executed[0].samples, 'sample')} of {formats.clean(data.parity.set, 80)}"
         budget = f"{data.parity.budget_points:g} points"
-        parts.append(f"Compared with the float32 reference in {data.parity.reference} on {on}; a build may lose {budget}.")
+        parts.append(
+            f"Compared with the float32 reference in {data.parity.reference} on {on}; a build may lose {budget}."
+        )
     if data.bench and any(entry.ratio for entry in data.bench.entries):
         parts.append("× f32: latency against the float32 build of the same target.")
     if data.calibration:
