@@ -178,7 +178,7 @@ class Build(Value, frozen=True, kw_only=True):
     verdict: Verdict = "not executed"
     reason: str = ""
     golden_sqnr_db: float | None = None
-    """SQNR of its outputs on the golden inputs where it was built; a device whose kernels do the same gives the same."""
+    """SQNR of its outputs on the golden inputs where it was built; a device with the same kernels gives the same."""
     latency_ms: float | None = None
     """Median latency at batch 1 on the machine that built it, when it was measured."""
     worth: str = ""

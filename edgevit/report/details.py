@@ -113,7 +113,8 @@ def _ladder_caption(parity: ParityReport) -> str:
     if not parity.trained:
         return "Numerical closeness to the float reference; on random weights it says nothing about accuracy."
     return (
-        f"Every stage against the float reference in {formats.clean(parity.reference)}, on {formats.clean(parity.set, _WIDE)}. "
+        f"Every stage against the float reference in {formats.clean(parity.reference)}, "
+        f"on {formats.clean(parity.set, _WIDE)}. "
         "The first row that falls away is where the damage is done."
     )
 
