@@ -20,20 +20,28 @@ _HOMES = {
     "inspect": "edgevit.pipeline",
     "doctor": "edgevit.pipeline",
     "run": "edgevit.pipeline",
+    "ExportOptions": "edgevit.pipeline",
+    "BenchOptions": "edgevit.measure",
     "Recipe": "edgevit.recipe",
+    "read_recipe": "edgevit.recipe",
+    "read_bench": "edgevit.pipeline",
     "EdgevitError": "edgevit.errors",
 }
 
 if TYPE_CHECKING:
     from edgevit.errors import EdgevitError as EdgevitError
+    from edgevit.measure import BenchOptions as BenchOptions
+    from edgevit.pipeline import ExportOptions as ExportOptions
     from edgevit.pipeline import bench as bench
     from edgevit.pipeline import doctor as doctor
     from edgevit.pipeline import export as export
     from edgevit.pipeline import inspect as inspect
     from edgevit.pipeline import parity as parity
+    from edgevit.pipeline import read_bench as read_bench
     from edgevit.pipeline import run as run
     from edgevit.pipeline import verify as verify
     from edgevit.recipe import Recipe as Recipe
+    from edgevit.recipe import read_recipe as read_recipe
     from edgevit.runtime import Model as Model
     from edgevit.runtime import load as load
 
