@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -15,11 +15,13 @@ from typing import Any
 
 import msgspec
 
+from edgevit.measure.memory import peak_memory
 from edgevit.types import Value
 
 # As edgevit.measure does it: the child imports what this process would import, whatever its directory.
 _START = "import sys; sys.path[:] = sys.argv[3:]; import processes; processes.serve(sys.argv[1], sys.argv[2])"
-_SAMPLING_SECONDS = 0.05
+_SAMPLING_SECONDS = 0.25
+"""Looking through all processes takes some milliseconds of a core that is being measured."""
 
 
 class StepError(Exception):
@@ -32,7 +34,7 @@ class Cost(Value, frozen=True, kw_only=True):
     peak_process_bytes: int
     """The largest resident set of any one process of the step, as `/usr/bin/time` reports it (`ru_maxrss`)."""
     peak_tree_bytes: int
-    """The largest sum over all its processes at one moment, sampled 20 times a second; shared pages count twice."""
+    """The largest sum over all its processes at one moment, sampled 4 times a second; shared pages count twice."""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,15 +57,14 @@ def run_step(function: str, arguments: dict[str, Any]) -> Step:
                 [sys.executable, "-c", _START, function, folder, *sys.path], stdout=log, stderr=subprocess.STDOUT
             )
             tree = _TreeMemory(process.pid)
-            _, status, usage = os.wait4(process.pid, 0)
+            process.wait()
             seconds = time.perf_counter() - began
-            process.returncode = os.waitstatus_to_exitcode(status)  # wait4 has taken what Popen would wait for
             peak_tree = tree.stop()
         result = place / "result.json"
         if process.returncode or not result.exists():
             said = (place / "log").read_text(errors="replace").strip().splitlines()[-15:]
             raise StepError(f"{function} ended with status {process.returncode}: " + "\n".join(said))
-        peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        peak = int((place / "peak").read_text())
         cost = Cost(seconds=seconds, peak_process_bytes=peak, peak_tree_bytes=max(peak, peak_tree))
         return Step(cost=cost, result=json.loads(result.read_text()))
 
@@ -73,6 +74,9 @@ def serve(function: str, folder: str) -> None:
     module, _, name = function.partition(":")
     arguments = json.loads((Path(folder) / "arguments.json").read_text())
     result = getattr(importlib.import_module(module), name)(**arguments)
+    # Read here, not from the parent: the peak that the parent is told survives exec, so it can be the parent's own.
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    (Path(folder) / "peak").write_text(str(max(peak_memory(), children)))
     (Path(folder) / "result.json").write_bytes(msgspec.json.encode(result))
 
 

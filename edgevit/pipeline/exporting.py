@@ -293,8 +293,8 @@ def _quantization(
     if recipe.plan.file is not None:
         plan = given_plan(Path(recipe.plan.file), onnx)
     elif samples is not None:
-        stats = calibrated(bench, model, onnx, samples, recipe, progress)
-        plan, _ = planned(bench, model, onnx, samples, stats, recipe, progress)
+        calibration = calibrated(bench, model, onnx, samples, recipe, progress)
+        plan = planned(bench, model, onnx, calibration, recipe, progress)
     else:
         return None, None
     if not plan.layers:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from edgevit.bundle import Bundle
-    from edgevit.parity.ladder import Runnable
     from edgevit.progress import Progress
     from edgevit.sets import Batch, SampleSet
     from edgevit.types import Arrays, Build, FloatModel, ImagePreprocess, OnnxModel, Rung
@@ -141,7 +140,8 @@ def build_rungs(
             continue
         session = open_session(bundle, build, OpenOptions())
         try:
-            rungs.append(_rung(build.name, build.target, build.precision, session, evaluation, options, progress))
+            stage = Stage(name=build.name, session=session, target=build.target, precision=build.precision)
+            rungs.append(_rung(stage, evaluation, options, progress))
         finally:
             session.close()
     return tuple(rungs)
@@ -157,18 +157,10 @@ def _climbed(
 ) -> Rung:
     context: AbstractContextManager[Executor] = executor
     with context as session:
-        return _rung(f"{name} {precision}", "", precision, session, evaluation, options, progress)
+        stage = Stage(name=f"{name} {precision}", session=session, precision=precision)
+        return _rung(stage, evaluation, options, progress)
 
 
-def _rung(
-    name: str,
-    target: str,
-    precision: str,
-    session: Runnable,
-    evaluation: Evaluation,
-    options: ComparisonOptions,
-    progress: Progress,
-) -> Rung:
-    stage = Stage(name=name, session=session, target=target, precision=precision)
-    with progress.task(f"parity of {name}", len(evaluation.samples)) as advance:
+def _rung(stage: Stage, evaluation: Evaluation, options: ComparisonOptions, progress: Progress) -> Rung:
+    with progress.task(f"parity of {stage.name}", len(evaluation.samples)) as advance:
         return climb(evaluation.batches(), evaluation.reference_of(), [stage], options, progress=advance)[0]

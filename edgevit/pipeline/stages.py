@@ -66,9 +66,16 @@ def calibration_samples(samples: SampleSet, settings: CalibrationSettings) -> Sa
     return take(samples, min(settings.samples, len(samples)), settings.seed)
 
 
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """The chosen calibration samples and what was observed on them."""
+
+    samples: SampleSet
+    stats: CalibrationStats
+
+
 def calibrated(
     bench: Workbench, model: FloatModel, onnx: OnnxModel, samples: SampleSet, recipe: Recipe, progress: Progress
-) -> CalibrationStats:
+) -> Calibration:
     """Statistics of the chosen calibration samples; or those of an earlier run over the same."""
     settings = recipe.calibration
 
@@ -81,20 +88,20 @@ def calibrated(
     prepared = msgspec.to_builtins(model.preprocess)
     inputs = {"onnx": onnx.digest, "preprocess": prepared, "set": samples.digest, "seed": settings.seed}
     folder = bench.stage("calibrate", inputs, produce)
-    return load_statistics(folder / "statistics.npz", onnx.digest, samples.digest)
+    stats = load_statistics(folder / "statistics.npz", onnx.digest, samples.digest)
+    return Calibration(samples=samples, stats=stats)
 
 
 def planned(
     bench: Workbench,
     model: FloatModel,
     onnx: OnnxModel,
-    samples: SampleSet,
-    stats: CalibrationStats,
+    calibration: Calibration,
     recipe: Recipe,
     progress: Progress,
-) -> tuple[QuantPlan, Path]:
-    """The plan the searches find, and its file."""
-    settings = recipe.plan
+) -> QuantPlan:
+    """The plan the searches find."""
+    settings, samples, stats = recipe.plan, calibration.samples, calibration.stats
     safe = needs_safe_weights(settings.cpu)
 
     def produce(folder: Path) -> None:
@@ -126,7 +133,7 @@ def planned(
         "safe": safe,
     }
     folder = bench.stage("plan", inputs, produce)
-    return read_plan(folder / "plan.toml"), folder / "plan.toml"
+    return read_plan(folder / "plan.toml")
 
 
 def needs_safe_weights(cpu: str) -> bool:

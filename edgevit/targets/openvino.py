@@ -86,6 +86,7 @@ class OpenvinoSession:
     """A compiled model and its pool of infer requests."""
 
     def __init__(self, directory: Path, build: Build, options: OpenOptions) -> None:
+        _openvino()  # says which extra is missing before anything asks for its version
         self.signature = build.signature
         self.engine = Engine(name=name, version=version("openvino"), device="CPU")
         self._build = build
