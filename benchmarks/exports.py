@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from bundles import UNSEARCHED
-from models import ROOT
+from models import ROOT, mirrored_photos
 from processes import Cost, run_step
 from record import GIGABYTES, SECONDS, Figure, Findings, Options, Table, Target, figure
 
@@ -46,19 +46,6 @@ def main(options: Options) -> Findings:
         tables=(_totals(found), _stages(found, "seconds"), _stages(found, "peak_bytes")),
         raw={name: msgspec.to_builtins(one) for name, one in found.items()},
     )
-
-
-def mirrored_photos(folder: Path) -> Path:
-    """The 32 calibration photographs and their mirror images, as a folder of images."""
-    from PIL import Image, ImageOps
-
-    folder.mkdir(parents=True)
-    for path in sorted((ROOT / "calibration" / "photos").iterdir()):
-        with Image.open(path) as image:
-            image.load()
-        image.save(folder / f"{path.stem}.png")
-        ImageOps.mirror(image).save(folder / f"{path.stem}-mirrored.png")
-    return folder
 
 
 def _recipe(name: str, photos: Path, *, smoke: bool) -> Recipe:

@@ -1,10 +1,9 @@
-"""Steps that make what the suites measure: a lowered model, its builds, and the logits of a build."""
+"""Steps that make what the suites measure: a lowered model and its builds, and how close these are to float."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -14,6 +13,9 @@ from edgevit.targets.base import BuildSource, OpenOptions
 from edgevit.types import Build, Engine, FloatModel, OnnxModel, Precision, Signature
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from edgevit.sets import Batch
     from edgevit.targets.base import EngineSession
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,8 +40,11 @@ class Lowered(msgspec.Struct, frozen=True, kw_only=True):
         return OnnxModel(path=Path(self.path), signature=self.signature, opset=self.opset, digest=self.digest)
 
 
-def lower(name: str, folder: str) -> None:
-    """Step: writes `folder`/model.onnx and model.json of the zoo's model `name`."""
+def lower(name: str, folder: str, photos: str = CALIBRATION_PHOTOS) -> None:
+    """Step: writes `folder`/model.onnx and model.json of the zoo's model `name`.
+
+    A model without a published calibration set gets `photos`.
+    """
     from edgevit.graph.capture import CaptureOptions, capture
     from edgevit.graph.lower import lower as lower_program
     from edgevit.sources import SourceOptions, open_source
@@ -54,7 +59,7 @@ def lower(name: str, folder: str) -> None:
         signature=onnx.signature,
         opset=onnx.opset,
         digest=onnx.digest,
-        calibration=model.calibration or CALIBRATION_PHOTOS,
+        calibration=model.calibration or photos,
         evaluation=model.evaluation or EVALUATION_PHOTOS,
     )
     (place / "model.json").write_bytes(msgspec.json.encode(lowered))
@@ -64,13 +69,27 @@ def read_lowered(folder: str | Path) -> Lowered:
     return msgspec.json.decode((Path(folder) / "model.json").read_bytes(), type=Lowered)
 
 
-def build_float(folder: str, target: str, name: str, options: dict[str, str]) -> None:
-    """Step: the build `name` of the float model for an engine, in `folder`/`name`."""
-    lowered = read_lowered(folder)
-    files = build_place(folder, name) / "files"
-    files.mkdir(parents=True)
-    get_target(target).build(BuildSource(float_model=None, onnx=lowered.onnx), "float32", options, files)
-    describe_build(folder, name, target, "float32")
+def mirrored_photos(folder: Path) -> Path:
+    """The 32 calibration photographs and their mirror images, as a folder of images."""
+    from PIL import Image, ImageOps
+
+    folder.mkdir(parents=True)
+    for path in sorted((ROOT / "calibration" / "photos").iterdir()):
+        with Image.open(path) as image:
+            image.load()
+        image.save(folder / f"{path.stem}.png")
+        ImageOps.mirror(image).save(folder / f"{path.stem}-mirrored.png")
+    return folder
+
+
+def build_floats(folder: str, builds: dict[str, tuple[str, dict[str, str]]]) -> None:
+    """Step: builds of the float model by name, each for a target with its options, in `folder`/name."""
+    onnx = read_lowered(folder).onnx
+    for name, (target, options) in builds.items():
+        get_target(target).build(
+            BuildSource(float_model=None, onnx=onnx), "float32", options, empty_files(folder, name)
+        )
+        describe_build(folder, name, target, "float32")
 
 
 def build_place(folder: str | Path, name: str) -> Path:
@@ -104,14 +123,14 @@ def open_built(folder: Path, name: str, options: OpenOptions) -> EngineSession:
     return get_target(build.target).open(place / "files", build, options)
 
 
-def copy_files(source: Path, folder: str | Path, name: str) -> Path:
-    """Copies an engine's files to where the build `name` has them."""
+def empty_files(folder: str | Path, name: str) -> Path:
+    """Where the engine's files of the build `name` go."""
     files = build_place(folder, name) / "files"
-    shutil.copytree(source, files)
+    files.mkdir(parents=True)
     return files
 
 
-def evaluation_batches(lowered: Lowered, samples: int | None, size: int) -> Any:
+def held_out(lowered: Lowered, samples: int | None, size: int) -> Iterator[Batch]:
     """The held-out images, prepared as the model says."""
     from edgevit.sets import batches, open_set, take
 
@@ -122,44 +141,40 @@ def evaluation_batches(lowered: Lowered, samples: int | None, size: int) -> Any:
     return batches(chosen, lowered.model.preprocess, size, labels=labels)
 
 
-def float_logits(folder: str, samples: int | None) -> None:
-    """Step: writes `folder`/reference.npz, the float graph's logits for the held-out images and their true labels."""
+def closeness(folder: str, names: list[str], samples: int | None) -> dict[str, dict[str, float]]:
+    """Step: executes builds on the held-out images, against the float graph.
+
+    By build: SQNR of the logits in dB, for a trained model the points of accuracy it loses, and how many of its layers
+    the engine runs in int8.
+    """
     from edgevit.graph.execute import Executor
 
     lowered = read_lowered(folder)
-    output = lowered.onnx.signature.outputs[0].name
-    logits, labels = [], []
+    output = lowered.signature.outputs[0].name
     with Executor(lowered.onnx.path) as executor:
-        for batch in evaluation_batches(lowered, samples, 4):
-            logits.append(executor.run(batch.inputs)[output])
-            labels.extend(-1 if label is None else label for label in batch.labels)
-    np.savez(Path(folder) / "reference.npz", logits=np.concatenate(logits), labels=np.array(labels))
+        reference = np.concatenate([executor.run(batch.inputs)[output] for batch in held_out(lowered, samples, 4)])
+    found = {}
+    for name in names:
+        session = open_built(Path(folder), name, OpenOptions())
+        try:
+            logits = np.concatenate([session.run(batch.inputs)[output] for batch in held_out(lowered, samples, 1)])
+            execution = session.execution()
+        finally:
+            session.close()
+        found[name] = {
+            **_compared(lowered, samples, reference, logits),
+            "int8_layers": execution.quantized_executed,
+            "layers": len(execution.layers),
+        }
+    return found
 
 
-def closeness(folder: str, name: str, samples: int | None) -> dict[str, float]:
-    """Step: executes a build on the held-out images; SQNR in dB, and for a trained model the points it loses."""
-    lowered = read_lowered(folder)
-    output = lowered.onnx.signature.outputs[0].name
-    session = open_built(Path(folder), name, OpenOptions())
-    try:
-        found = np.concatenate([session.run(batch.inputs)[output] for batch in evaluation_batches(lowered, samples, 1)])
-        execution = session.execution()
-    finally:
-        session.close()
-    return {
-        **_compared(folder, lowered, found),
-        "int8_layers": execution.quantized_executed,
-        "layers": len(execution.layers),
-    }
-
-
-def _compared(folder: str, lowered: Lowered, found: np.ndarray) -> dict[str, float]:
+def _compared(lowered: Lowered, samples: int | None, reference: np.ndarray, logits: np.ndarray) -> dict[str, float]:
     from edgevit.parity.metrics import sqnr_db
 
-    with np.load(Path(folder) / "reference.npz", allow_pickle=False) as stored:
-        logits, labels = stored["logits"], stored["labels"]
-    result = {"sqnr_db": sqnr_db(logits, found)}
+    result = {"sqnr_db": sqnr_db(reference, logits)}
     if lowered.model.trained:
-        right = [float((scores.argmax(axis=-1) == labels).mean()) for scores in (logits, found)]
+        labels = np.array([label for batch in held_out(lowered, samples, 16) for label in batch.labels])
+        right = [float((scores.argmax(axis=-1) == labels).mean()) for scores in (reference, logits)]
         result["points_lost"] = 100 * (right[0] - right[1])
     return result

@@ -7,11 +7,12 @@ build in its own process; closeness on photographs (or digits) that calibration 
 from __future__ import annotations
 
 import shutil
+from importlib.util import find_spec
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from models import build_size
+from models import build_size, mirrored_photos
 from processes import Cost, run_step
 from quantizers import PREPARED
 from record import (
@@ -31,6 +32,7 @@ from record import (
     with_interval,
 )
 
+from edgevit.errors import missing_package
 from edgevit.measure import BenchOptions, Subject, bench_builds
 from edgevit.measure.samples import rounds_of, thin
 from edgevit.statistics import median_ratio
@@ -59,9 +61,18 @@ TITLES = {
     DYNAMIC: "quantize_dynamic",
 }
 
+SHORT = {
+    NNCF: "NNCF",
+    STATIC: "quantize_static",
+    STATIC_BEST: "quantize_static per channel",
+    DYNAMIC: "quantize_dynamic",
+}
+ENGINES = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     calibration: int
+    """Images, at most: the digits have more, the photographs are 64 with their mirror images."""
     evaluation: int | None
     repeats: int
     """How often the steps that make an int8 OpenVINO build are run, by both in turn."""
@@ -70,7 +81,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     searched: bool = True
 
 
-FULL = Settings(calibration=256, evaluation=None, repeats=3, seconds=20.0, rounds=10)
+FULL = Settings(calibration=256, evaluation=None, repeats=2, seconds=10.0, rounds=10)
 QUICK = Settings(calibration=32, evaluation=None, repeats=1, seconds=4.0, rounds=4)
 SMOKE = Settings(calibration=8, evaluation=16, repeats=1, seconds=0.2, rounds=2, searched=False)
 
@@ -78,12 +89,15 @@ SMOKE = Settings(calibration=8, evaluation=16, repeats=1, seconds=0.2, rounds=2,
 def main(options: Options) -> Findings:
     models = options.models or (MODELS[:1] if options.smoke else MODELS)
     settings = SMOKE if options.smoke else QUICK if options.quick else FULL
+    if find_spec("nncf") is None:
+        raise missing_package("nncf", "peers", "the suite peers")
+    photos = mirrored_photos(options.work / "photos")
     tables: list[Table] = []
     figures: list[Figure] = []
     raw: dict[str, Any] = {}
     warnings: list[str] = []
     for name in models:
-        found = _measured(name, settings, options)
+        found = _measured(name, photos, settings, options)
         figures += _figures(name, found)
         tables += [_speed_table(name, found), _cost_table(name, found)]
         warnings += found.warnings
@@ -106,25 +120,20 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     warnings: list[str]
 
 
-def _measured(name: str, settings: Settings, options: Options) -> Found:
+def _measured(name: str, photos: Path, settings: Settings, options: Options) -> Found:
     folder = options.work / name
     options.say(f"{name}: lowering")
-    run_step("models:lower", {"name": name, "folder": str(folder)})
-    for build, target, chosen in (
-        (FLOATS["openvino"], "openvino", {}),
-        (FLOATS["onnxruntime"], "onnxruntime", {}),
-        (PREPARED, "onnxruntime", {"optimize": "no"}),
-    ):
-        run_step("models:build_float", {"folder": str(folder), "target": target, "name": build, "options": chosen})
+    run_step("models:lower", {"name": name, "folder": str(folder), "photos": str(photos)})
+    floats = {
+        FLOATS["openvino"]: ("openvino", {}),
+        FLOATS["onnxruntime"]: ("onnxruntime", {}),
+        PREPARED: ("onnxruntime", {"optimize": "no"}),
+    }
+    run_step("models:build_floats", {"folder": str(folder), "builds": floats})
     costs, stages = _quantized(folder, settings, options)
     options.say(f"{name}: held-out images")
-    run_step("models:float_logits", {"folder": str(folder), "samples": settings.evaluation})
-    closeness = {
-        build: run_step(
-            "models:closeness", {"folder": str(folder), "name": build, "samples": settings.evaluation}
-        ).result
-        for build in TITLES
-    }
+    arguments = {"folder": str(folder), "names": list(TITLES), "samples": settings.evaluation}
+    closeness = run_step("models:closeness", arguments).result
     options.say(f"{name}: latency")
     latency, ratios, warnings = _latency(name, folder, settings)
     sizes = {build: build_size(folder, build) for build in TITLES}
@@ -224,27 +233,22 @@ def _thinned(latency: Latency) -> Latency:
 def _figures(name: str, found: Found) -> list[Figure]:
     """ViT-B carries the targets; another model is judged by the same ones where they are relative to a peer."""
     figures = []
-    if name == "vit-base-224":
-        against = found.ratios[OURS["openvino"]][FLOATS["openvino"]]
-        target = Target(limit=0.36, quantity=RATIO, needs_vnni=True)
-        figures.append(figure(f"{name}: int8 latency, of OpenVINO float32", against.value, target, against.interval))
     for engine, ours in OURS.items():
+        label = f"{name}, {ENGINES[engine]} int8"
+        if name == "vit-base-224" and engine == "openvino":
+            ratio = found.ratios[ours][FLOATS[engine]]
+            target = Target(limit=0.36, quantity=RATIO, needs_vnni=True)
+            figures.append(figure(f"{label}: latency against float32", ratio.value, target, ratio.interval))
         for peer in PEERS[engine]:
-            against = found.ratios[ours][peer]
-            label = f"{name}: {TITLES[ours]}"
-            figures.append(
-                figure(
-                    f"{label}, latency of {TITLES[peer]}",
-                    against.value,
-                    Target(limit=1.02, quantity=RATIO),
-                    against.interval,
-                )
-            )
+            ratio = found.ratios[ours][peer]
+            target = Target(limit=1.02, quantity=RATIO)
+            figures.append(figure(f"{label}: latency against {SHORT[peer]}", ratio.value, target, ratio.interval))
+        for peer in PEERS[engine]:
             limit = found.closeness[peer]["sqnr_db"]
-            target = Target(limit=limit, quantity=DECIBEL, at_least=True, whose=TITLES[peer])
-            figures.append(figure(f"{label}, logits' SQNR", found.closeness[ours]["sqnr_db"], target))
+            target = Target(limit=limit, quantity=DECIBEL, at_least=True, whose=SHORT[peer])
+            figures.append(figure(f"{label}: logits' SQNR", found.closeness[ours]["sqnr_db"], target))
     value = _seconds(found, OURS["openvino"]) / _seconds(found, NNCF)
-    figures.append(figure(f"{name}: export time, of NNCF's", value, Target(limit=1.0, quantity=RATIO)))
+    figures.append(figure(f"{name}: export time against NNCF", value, Target(limit=1.0, quantity=RATIO)))
     return figures
 
 

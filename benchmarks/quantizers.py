@@ -6,13 +6,14 @@ graph that edgevit itself would hand to that engine, fused attention included, a
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from bundles import UNSEARCHED
-from models import Lowered, build_place, copy_files, describe_build, read_lowered
+from models import Lowered, build_place, describe_build, empty_files, read_lowered
 
 from edgevit.targets.processor import instruction_sets, multiplies_int8_exactly
 
@@ -58,7 +59,8 @@ def edgevit_openvino(folder: str, name: str, samples: int, work: str, searched: 
         plan, _ = planned(bench, lowered.model, lowered.onnx, images, stats, recipe, silent)
         written = quantized(bench, lowered.onnx, plan, silent)
         source = BuildSource(float_model=None, onnx=lowered.onnx, quantized=written, plan=plan)
-        copy_files(built(bench, "openvino:int8", source, recipe, silent) / "files", folder, name)
+        made = built(bench, "openvino:int8", source, recipe, silent) / "files"
+        shutil.copytree(made, empty_files(folder, name), dirs_exist_ok=True)
     describe_build(folder, name, "openvino", "int8")
     (build_place(folder, name) / "plan.json").write_bytes(msgspec.json.encode(plan))
     return [msgspec.to_builtins(cost) for cost in bench.costs]
@@ -72,8 +74,7 @@ def edgevit_onnxruntime(folder: str, name: str, planned_by: str) -> None:
 
     lowered = read_lowered(folder)
     plan = msgspec.json.decode((build_place(folder, planned_by) / "plan.json").read_bytes(), type=QuantPlan)
-    files = build_place(folder, name) / "files"
-    files.mkdir(parents=True)
+    files = empty_files(folder, name)
     onnxruntime.build(BuildSource(float_model=None, onnx=lowered.onnx, plan=plan), "int8", {}, files)
     describe_build(folder, name, "onnxruntime", "int8")
 
@@ -87,8 +88,7 @@ def nncf_openvino(folder: str, name: str, samples: int) -> None:
     model = openvino.Core().read_model(str(lowered.onnx.path))
     images = nncf.Dataset(list(calibration_images(lowered, samples)))
     quantized = nncf.quantize(model, images, model_type=nncf.ModelType.TRANSFORMER)
-    files = build_place(folder, name) / "files"
-    files.mkdir(parents=True)
+    files = empty_files(folder, name)
     # edgevit's int8 IR keeps its float constants in float32; so does this one, to be equal in size and arithmetic.
     openvino.save_model(quantized, str(files / "model.xml"), compress_to_fp16=False)
     describe_build(folder, name, "openvino", "int8")
@@ -122,8 +122,7 @@ def dynamic(folder: str, name: str) -> None:
     """`quantize_dynamic` as it comes: weights in int8, the range of every activation found at run time."""
     from onnxruntime.quantization import quantize_dynamic
 
-    files = build_place(folder, name) / "files"
-    files.mkdir(parents=True)
+    files = empty_files(folder, name)
     quantize_dynamic(str(_preprocessed(folder, name)), str(files / "model.onnx"))
     describe_build(folder, name, "onnxruntime", "int8")
 
@@ -137,8 +136,7 @@ def _quantize_static(folder: str, name: str, samples: int, options: dict[str, An
         def get_next(self) -> Arrays | None:
             return next(images, None)
 
-    files = build_place(folder, name) / "files"
-    files.mkdir(parents=True)
+    files = empty_files(folder, name)
     quantize_static(str(_preprocessed(folder, name)), str(files / "model.onnx"), Reader(), **options)
     describe_build(folder, name, "onnxruntime", "int8")
 

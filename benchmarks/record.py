@@ -120,11 +120,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     at_least: bool = False
     needs_vnni: bool = False
     whose: str = ""
-    """Where the limit comes from when it was measured too: `NNCF's`."""
+    """Who was measured at the limit: `NNCF`."""
 
     def __str__(self) -> str:
         text = f"at {'least' if self.at_least else 'most'} {self.quantity(self.limit)}"
-        return f"{text}, {self.whose}" if self.whose else text
+        return f"{text} ({self.whose})" if self.whose else text
 
 
 def figure(name: str, value: float, target: Target, interval: Interval | None = None) -> Figure:

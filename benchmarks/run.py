@@ -20,26 +20,37 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))  # the checkout that the suites belong to, installed or not
 
 import record  # noqa: E402
+from processes import StepError  # noqa: E402
 
+from edgevit.errors import EdgevitError  # noqa: E402
 from edgevit.measure import describe_machine  # noqa: E402
 
 SUITES = ("peers", "seeds", "overhead", "memory", "exports")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status 0 when every suite ran, whatever it found: a missed figure is a finding, not a failure."""
+    """Exit status 0 when every suite ran, whatever it found: a missed figure is a finding, not a failure.
+
+    A suite that could not run is reported, the others still run, and the exit status is 1.
+    """
     chosen = _parser().parse_args(arguments)
     shortened = "smoke" if chosen.smoke else "quick" if chosen.quick or chosen.model else ""
     folder = chosen.results or (None if shortened else record.RESULTS)
+    status = 0
     for suite in chosen.suites or SUITES:
-        with tempfile.TemporaryDirectory(prefix="edgevit-bench-", dir=chosen.work) as work:
-            result = _run(suite, shortened, tuple(chosen.model), Path(work))
+        try:
+            with tempfile.TemporaryDirectory(prefix="edgevit-bench-", dir=chosen.work) as work:
+                result = _run(suite, shortened, tuple(chosen.model), Path(work))
+        except (EdgevitError, StepError) as error:
+            print(f"{suite}: {error}", file=sys.stderr)
+            status = 1
+            continue
         print(f"{suite}, {result.seconds:.0f} s\n\n{record.plain(result)}", flush=True)
         if folder is not None:
             print(f"Recorded in {record.write_result(result, folder)}", file=sys.stderr)
     if folder == record.RESULTS:
         record.update_readme(record.read_results(folder))
-    return 0
+    return status
 
 
 def _run(suite: str, shortened: str, models: tuple[str, ...], work: Path) -> record.Result:

@@ -156,7 +156,7 @@ def grow(megabytes):
     return len(held)
 
 def child(megabytes):
-    code = f"import time; held = b'x' * ({megabytes} << 20); time.sleep(0.3)"
+    code = f"import time; held = b'x' * ({megabytes} << 20); time.sleep(1)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 def fail():
