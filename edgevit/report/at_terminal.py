@@ -52,7 +52,7 @@ def ladder(parity: ParityReport) -> Table:
         (Column("compared", align="left", kind="name"), [Cell(formats.clean(rung.name, 80)) for rung in rungs]),
         (_VERDICT, [Cell(rung.verdict, "", VERDICT_TONES[rung.verdict]) for rung in rungs]),
         *_accuracy(rungs),
-        (Column("agree", "%"), [Cell(formats.number(rung.agreement)) for rung in rungs]),
+        *(_agreement(rungs) if any(rung.task for rung in rungs) else ()),
         (Column("lost"), [Cell(str(rung.flips.lost)) if rung.flips else Cell() for rung in rungs]),
         (Column("gained"), [Cell(str(rung.flips.gained)) if rung.flips else Cell() for rung in rungs]),
         (Column("SQNR", "dB"), [_sqnr(rung) for rung in rungs]),
@@ -135,8 +135,10 @@ def _accuracy(rungs: Sequence[Rung | None]) -> list[tuple[Column, list[Cell]]]:
         ),
         (Column("Δ", "pts"), [Cell(formats.signed(task.difference)) if task else Cell() for task in tasks]),
     ]
-    if any(tasks):
-        return columns
+    return columns if any(tasks) else _agreement(rungs)
+
+
+def _agreement(rungs: Sequence[Rung | None]) -> list[tuple[Column, list[Cell]]]:
     return [(Column("agree", "%"), [Cell(formats.number(rung.agreement)) if rung else Cell() for rung in rungs])]
 
 

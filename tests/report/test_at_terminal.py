@@ -1,0 +1,117 @@
+"""The short tables: everything that matters, one line per build, within 80 columns."""
+
+from __future__ import annotations
+
+import io
+
+import msgspec
+import pytest
+
+from edgevit.progress import Silent
+from edgevit.report import at_terminal, fitted
+from edgevit.report.data import ReportData
+from edgevit.report.rows import Cell, Column, Table
+from edgevit.terminal import Terminal
+
+
+def printed(table: Table, monkeypatch: pytest.MonkeyPatch, width: int = 80) -> list[str]:
+    monkeypatch.setenv("COLUMNS", str(width))
+    out = io.StringIO()
+    Terminal(out, Silent(), json=False)._table(table)
+    return out.getvalue().splitlines()
+
+
+def titles(table: Table) -> list[str]:
+    return [" ".join(filter(None, (column.title, column.unit))) for column in table.columns]
+
+
+def cells(table: Table, name: str) -> dict[str, str]:
+    row = next(row for row in table.rows if row[0].text == name)
+    return dict(zip(titles(table), (cell.text for cell in row), strict=True))
+
+
+def test_the_summary_has_one_line_per_build_in_80_columns(data: ReportData, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = at_terminal.summary(data)
+    assert titles(table) == [
+        "build", "verdict", "size MB", "p50 ms", "× f32", "top-1 %", "Δ pts", "SQNR dB", "runs in", "worth it",
+    ]  # fmt: skip
+    lines = printed(table, monkeypatch)
+    assert max(map(len, lines)) <= 80
+    for build in data.builds:
+        (line,) = (line for line in lines if line.startswith(f"{build.name} "))
+        assert line.split()[1] in ("passed", "failed", "inconclusive", "not")
+    shown = cells(table, "openvino-int8")
+    assert float(shown["× f32"]) < 1 and shown["worth it"] == "yes" and shown["runs in"] == "int8"
+    assert not any(cell.note for row in table.rows for cell in row)
+
+
+def test_a_long_name_costs_the_least_useful_columns_first(data: ReportData, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, *others = data.builds
+    longer = msgspec.structs.replace(
+        data, builds=(msgspec.structs.replace(first, target="executorch-xnnpack"), *others)
+    )
+    lines = printed(at_terminal.summary(longer), monkeypatch)
+    assert max(map(len, lines)) <= 80
+    assert any(line.startswith("executorch-xnnpack-float32") for line in lines)
+    header = " ".join(lines[:3])
+    assert "SQNR" not in header and "verdict" in header and "p50" in header
+
+
+def test_the_untrained_show_no_accuracy(untrained: ReportData) -> None:
+    table = at_terminal.summary(untrained)
+    assert not {"top-1 %", "Δ pts", "agree %", "SQNR dB"} & set(titles(table))
+    assert untrained.parity is not None
+    assert not {"top-1 %", "Δ pts", "agree %", "lost"} & set(titles(at_terminal.ladder(untrained.parity)))
+
+
+def test_without_labels_agreement_stands_where_accuracy_would(data: ReportData) -> None:
+    assert data.parity is not None
+    rungs = tuple(msgspec.structs.replace(rung, task=None, labelled=False) for rung in data.parity.rungs)
+    unlabelled = msgspec.structs.replace(data, parity=msgspec.structs.replace(data.parity, rungs=rungs))
+    assert "agree %" in titles(at_terminal.summary(unlabelled))
+    assert titles(at_terminal.ladder(unlabelled.parity)).count("agree %") == 1  # type: ignore[arg-type]
+
+
+def test_the_ladder_and_the_measurements_fit(data: ReportData, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert data.parity is not None and data.bench is not None
+    ladder = printed(at_terminal.ladder(data.parity), monkeypatch)
+    assert max(map(len, ladder)) <= 80
+    for rung in data.parity.rungs:
+        assert any(line.startswith(rung.name) for line in ladder)
+    bench = at_terminal.measurements(data.bench)
+    assert max(map(len, printed(bench, monkeypatch))) <= 80
+    # Batches differ and stand in the rows; threads do not and stand in the caption.
+    assert "batch" in titles(bench) and "threads" not in titles(bench) and "2 threads" in bench.caption
+
+
+def test_remarks_say_why_of_everything_that_did_not_pass(data: ReportData) -> None:
+    remarks = list(at_terminal.remarks(data))
+    for build in data.builds:
+        named = [line for line in remarks if build.name in line.partition(":")[0]]
+        verdict = next((rung.verdict for rung in data.parity.rungs if rung.name == build.name), build.verdict)  # type: ignore[union-attr]
+        assert bool(named) == (verdict != "passed"), build.name
+
+
+def test_builds_that_share_a_reason_share_a_line(data: ReportData) -> None:
+    assert data.parity is not None
+    reason = "too few samples for the budget"
+    rungs = tuple(
+        msgspec.structs.replace(rung, verdict="inconclusive", reason=reason, task=None) for rung in data.parity.rungs
+    )
+    few = msgspec.structs.replace(data, parity=msgspec.structs.replace(data.parity, rungs=rungs))
+    (line,) = (line for line in at_terminal.remarks(few) if reason in line)
+    assert all(build.name in line for build in data.builds if build.verdict != "not executed")
+
+
+def test_layers_that_run_slower_than_asked_are_counted_and_named(data: ReportData) -> None:
+    slow = [line for line in at_terminal.remarks(data) if "asked for in int8 run in float" in line]
+    executed = [build.execution for build in data.builds if build.execution and build.execution.warnings]
+    assert len(slow) == len(executed)
+
+
+def test_fitted_leaves_alone_what_fits_and_what_may_not_go() -> None:
+    columns = (Column("name", align="left"), Column("a"), Column("b"))
+    table = Table(name="t", columns=columns, rows=((Cell("x" * 20), Cell("1" * 10), Cell("2" * 10)),), spare=("b",))
+    assert fitted(table, 42, gap=1) == table
+    assert [column.title for column in fitted(table, 41, gap=1).columns] == ["name", "a"]
+    assert [column.title for column in fitted(table, 5, gap=1).columns] == ["name", "a"]
