@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgevit.errors import BundleError, OutputError, SetError
+from edgevit.errors import BuildError, BundleError, InputError, OutputError, SetError
 from edgevit.files import check_relative, inside, is_workplace, sha256, staged_directory, staged_file, write_atomic
 
 if TYPE_CHECKING:
@@ -298,9 +298,12 @@ def test_what_the_body_could_not_read_is_its_own_error(tmp_path: Path) -> None:
 def test_an_engine_that_fails_on_a_full_disk_without_saying_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = shutil.disk_usage(tmp_path)._replace(free=4096)
     monkeypatch.setattr("shutil.disk_usage", lambda _path: full)
-    with pytest.raises(OutputError, match="disk is full") as caught, staged_directory(tmp_path / "out"):
-        raise RuntimeError("write failed")
-    assert isinstance(caught.value.__cause__, RuntimeError)
+    for said in (RuntimeError("write failed"), BuildError("OpenVINO refused model.onnx: iostream error")):
+        with pytest.raises(OutputError, match="disk is full") as caught, staged_directory(tmp_path / "out"):
+            raise said
+        assert caught.value.__cause__ is said
+    with pytest.raises(InputError, match="its own words"), staged_directory(tmp_path / "out"):
+        raise InputError("an error that says what is wrong keeps its own words")
 
 
 def test_a_root_is_no_output(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgevit.errors import EdgevitError, OutputError
+from edgevit.errors import BuildError, EdgevitError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,10 +146,10 @@ def _workplace(final: Path) -> Iterator[Path]:
             place, lock = _claim(final)
         try:
             yield place
-        except EdgevitError:
-            raise
         except Exception as error:
-            reason = _write_failure(error, place)
+            # A BuildError is what an engine said; of a full disk it says nothing that would help.
+            clear = isinstance(error, EdgevitError) and not isinstance(error, BuildError)
+            reason = None if clear else _write_failure(error, place)
             if reason is not None:
                 raise OutputError(f"cannot write {str(final)!r}: {reason}") from error
             raise

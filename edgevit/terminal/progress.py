@@ -83,7 +83,9 @@ def _columns() -> tuple[ProgressColumn, ...]:
 
         def render(self, task: Any) -> Text:
             left = task.time_remaining
-            return Text("" if not left else f"{duration(left)} left", style="cyan")
+            if not left:
+                return Text("")
+            return Text(f"{left:.0f} s left" if left < 120 else f"{duration(left)} left", style="cyan")
 
     return (
         SpinnerColumn(),
