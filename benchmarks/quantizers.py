@@ -55,8 +55,8 @@ def edgevit_openvino(folder: str, name: str, samples: int, work: str, searched: 
     recipe, silent = Recipe(model=lowered.model.name, plan=settings), Silent()
     images = calibration_set(lowered, samples)
     with Workbench(Path(work) / name, silent) as bench:
-        stats = calibrated(bench, lowered.model, lowered.onnx, images, recipe, silent)
-        plan, _ = planned(bench, lowered.model, lowered.onnx, images, stats, recipe, silent)
+        calibration = calibrated(bench, lowered.model, lowered.onnx, images, recipe, silent)
+        plan = planned(bench, lowered.model, lowered.onnx, calibration, recipe, silent)
         written = quantized(bench, lowered.onnx, plan, silent)
         source = BuildSource(float_model=None, onnx=lowered.onnx, quantized=written, plan=plan)
         made = built(bench, "openvino:int8", source, recipe, silent) / "files"
