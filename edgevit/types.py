@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
 
 
-Precision = Literal["float32", "float16", "bfloat16", "int8", "int8w", "int4w"]
-PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "bfloat16", "int8", "int8w", "int4w")
-Task = Literal["image-classification", "image-features"]
+Precision = Literal["float32", "float16", "bfloat16", "int8", "int8d", "int8w", "int4w"]
+"""`int8`: weights and activations with the plan's scales. `int8d`: int8 weights, activations scaled as they come.
+`int8w`, `int4w`: narrow weights, arithmetic in float."""
+PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "bfloat16", "int8", "int8d", "int8w", "int4w")
+Task = Literal["image-classification", "image-features", "text-classification", "token-classification", "translation"]
 Verdict = Literal["passed", "failed", "inconclusive", "not executed"]
 
 
@@ -68,7 +70,58 @@ class ImagePreprocess(Value, frozen=True, kw_only=True, tag="image", tag_field="
     std: tuple[float, ...]
 
 
+class TextPreprocess(Value, frozen=True, kw_only=True, tag="text", tag_field="kind"):
+    """How texts become a batch: int64 token ids and their mask, both (texts, longest), padded on the right.
+
+    The tokenizer's own post-processor adds the special tokens (the end token). The mask is 1 for tokens, 0 for padding.
+    """
+
+    input: str = "input_ids"
+    mask: str = "attention_mask"
+    tokenizer: str = "tokenizer.json"
+    """A file of the `tokenizers` library: beside a checkpoint's weights, at the root of a bundle."""
+    tokenizer_sha256: str = ""
+    """So that statistics and references made with another vocabulary are not taken for this one's."""
+    max_length: int
+    """Tokens of one text at most, special tokens included."""
+    truncate: bool = False
+    """Cut longer texts to `max_length`; otherwise they are an error that says how long they are."""
+    pad_token_id: int = 0
+
+
+Preprocess = ImagePreprocess | TextPreprocess
+
+
+class Generation(Value, frozen=True, kw_only=True):
+    """How a decoder is run in a loop, and how its tokens become text."""
+
+    start_token_id: int
+    end_token_id: int
+    pad_token_id: int
+    max_length: int
+    """Tokens generated for one source at most, the end token included."""
+    beams: int = 1
+    """1 for greedy search."""
+    length_penalty: float = 1.0
+    """A finished hypothesis scores its sum of log-probabilities / length ** length_penalty, as in Hugging Face."""
+    early_stopping: bool = True
+    """A source is done when as many hypotheses as beams have ended, not when no other could score better."""
+    tokenizer: str = "tokenizer.json"
+    """The target's vocabulary; may be the source's own file."""
+
+
 # ------------------------------------------------------------------------------------------------- models
+
+
+class FloatPart(msgspec.Struct, frozen=True, kw_only=True):
+    """One graph of a model that is run as several: an encoder, a decoder that is called once a token."""
+
+    name: str
+    module: Any
+    """`torch.nn.Module`; its parameters have the names they have in the whole model."""
+    signature: Signature
+    depth: int | None = None
+    """The number of attention blocks this part's graph must show."""
 
 
 class FloatModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +151,11 @@ class FloatModel(msgspec.Struct, frozen=True, kw_only=True):
     """What computes the float32 reference."""
     quantized: bool = False
     """An ONNX file with quantization of its own in it; it is built as it is, and never planned."""
+    parts: tuple[FloatPart, ...] = ()
+    """The graphs of an encoder-decoder; `module` is then the teacher-forced whole. Empty: `module` is the only one."""
+    generation: Generation | None = None
+    files: dict[str, Path] = {}
+    """What must travel with the model, by its name in the bundle: tokenizers."""
 
 
 class OnnxModel(Value, frozen=True, kw_only=True):
@@ -131,6 +189,13 @@ class Machine(Value, frozen=True, kw_only=True):
     python: str
     packages: dict[str, str] = {}
     gpu: str | None = None
+
+
+class BuildPart(Value, frozen=True, kw_only=True):
+    """One graph of a build, in the sub-directory of its name."""
+
+    name: str
+    signature: Signature
 
 
 class BuildFile(Value, frozen=True, kw_only=True):
@@ -171,6 +236,8 @@ class Build(Value, frozen=True, kw_only=True):
     signature: Signature
     engine: Engine
     machine: Machine
+    parts: tuple[BuildPart, ...] = ()
+    """Empty for a build of one graph."""
     options: dict[str, str] = {}
     requires_any: tuple[str, ...] = ()
     """Instruction sets of which an x86-64 processor needs one for right results; empty when every one will do."""
