@@ -54,7 +54,7 @@ class ImagePreprocess(Value, frozen=True, kw_only=True, tag="image", tag_field="
     """How an image becomes one row of the model's input, shape (channels, height, width), float32.
 
     The steps, in this order: EXIF orientation; conversion to `mode`; resize (see `resize`); centre crop to `size`;
-    x / 255; (x - mean) / std. `preprocess.py` is the one implementation.
+    x / 255; (x - mean) / std. `edgevit.preprocess` is the one implementation.
     """
 
     input: str = "pixel_values"

@@ -154,6 +154,29 @@ def tiny(
     return Tiny(model, onnx, batches, min_max_plan(onnx, batches))
 
 
+# ------------------------------------------------------------------------------------------------- texts
+
+WORDS = ("[PAD]", "</s>", "[UNK]", "<s>", "am", "dien", "##stag", "##s", "der", "um", "drei", "uhr", ",", "on", "tues")
+PIECES = (*WORDS, "##day", "at", "three", "o", "'", "clock", "und", "a", "##b", "b", "é", "1", "##2")
+
+
+@pytest.fixture(scope="session")
+def tokenizer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `tokenizer.json` of word pieces, 28 tokens: padding 0, end 1, unknown 2, start 3. Not to be changed."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+    vocabulary = {piece: index for index, piece in enumerate(PIECES)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(strip_accents=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer.add_special_tokens(["[PAD]", "</s>", "[UNK]", "<s>"])
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    tokenizer.save(str(path))
+    return path
+
+
 # ------------------------------------------------------------------------------------------- command line
 
 

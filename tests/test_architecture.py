@@ -27,6 +27,7 @@ HEAVY = (
     "sklearn",
     "tensorrt",
     "timm",
+    "tokenizers",
     "torch",
     "transformers",
 )

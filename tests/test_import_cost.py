@@ -25,6 +25,7 @@ THIRD_PARTY = (
     "safetensors",
     "scipy",
     "sklearn",
+    "tokenizers",
     "torch",
     "typer",
 )

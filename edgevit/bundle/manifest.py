@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from edgevit.errors import BundleError
 from edgevit.files import check_relative, sha256, write_atomic
-from edgevit.types import Build, BuildFile, ImagePreprocess, Machine, Signature, Task, Value
+from edgevit.types import Build, BuildFile, Generation, Machine, Preprocess, Signature, Task, TextPreprocess, Value
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +54,7 @@ class Manifest(Value, frozen=True, kw_only=True):
     """SHA-256 over architecture and parameters of the float model."""
     signature: Signature
     task: Task
-    preprocess: ImagePreprocess
+    preprocess: Preprocess
     labels: tuple[str, ...]
     trained: bool
     toolchain: dict[str, str]
@@ -63,7 +63,9 @@ class Manifest(Value, frozen=True, kw_only=True):
     """Where the export ran."""
     builds: tuple[Build, ...]
     files: tuple[BuildFile, ...] = ()
-    """Everything that belongs to no build: plan.toml, golden.npz, report.html, report.json."""
+    """Everything that belongs to no build: plan.toml, golden.npz, report.html, report.json, tokenizers."""
+    generation: Generation | None = None
+    """How the decoder of an encoder-decoder is run; None for a model that gives its result in one call."""
     calibration: CalibrationFacts | None = None
     evaluation: EvaluationFacts | None = None
     budget_points: float = 0.5
@@ -92,6 +94,7 @@ def write_manifest(root: Path, manifest: Manifest, name: str = MANIFEST) -> None
     """Writes `root/manifest.json` in one step, after everything that it lists. Raises OutputError, BundleError."""
     path = root / name
     _check_paths(manifest, path)
+    _check_texts(manifest, path)
     write_atomic(path, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
 
 
@@ -111,7 +114,7 @@ def read_manifest(path: Path) -> Manifest:
             )
         if schema < 1:
             raise BundleError(f"{str(path)!r} has schema version {schema}, expected 1 to {SCHEMA}; export it again")
-        manifest = msgspec.json.decode(data, type=Manifest)
+        manifest = msgspec.convert(_of_any_age(msgspec.json.decode(data)), Manifest)
     except msgspec.ValidationError as error:
         raise BundleError(
             f"{str(path)!r} is no manifest of edgevit: {one_line(error)}; export the bundle again"
@@ -119,7 +122,15 @@ def read_manifest(path: Path) -> Manifest:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{str(path)!r} is not valid JSON at {_position(data, error)}; copy it again") from error
     _check_paths(manifest, path)
+    _check_texts(manifest, path)
     return manifest
+
+
+def _of_any_age(content: Any) -> Any:
+    """What is written today of a manifest that an earlier edgevit wrote, which knew images only."""
+    if isinstance(content, dict) and isinstance(content.get("preprocess"), dict):
+        content["preprocess"].setdefault("kind", "image")
+    return content
 
 
 def _read(path: Path) -> bytes:
@@ -158,11 +169,44 @@ def _check_paths(manifest: Manifest, path: Path) -> None:
                     f"{str(path)!r} lists {file.path!r} for the build {build.name!r}, expected a path below "
                     f"'{build.name}/'; export the bundle again"
                 )
+        _check_parts(build, path)
     for file in listed_files(manifest):
         check_relative(file.path, path)
         if file.path in seen or file.path == MANIFEST:
             raise BundleError(f"{str(path)!r} lists the file {file.path!r} twice or lists itself; export it again")
         seen.add(file.path)
+
+
+def _check_parts(build: Build, path: Path) -> None:
+    """Each part in a sub-directory of its own name, with at least one file."""
+    names = [part.name for part in build.parts]
+    for name in names:
+        check_relative(name, path)
+        below = f"{build.name}/{name}/"
+        if "/" in name or names.count(name) > 1 or not any(file.path.startswith(below) for file in build.files):
+            raise BundleError(
+                f"{str(path)!r} lists the part {name!r} of the build {build.name!r}, expected each part once and with "
+                f"files below {below!r}; export the bundle again"
+            )
+
+
+def _check_texts(manifest: Manifest, path: Path) -> None:
+    """Tokenizers are files of the bundle, and the model's own one is the one it was trained with."""
+    spec = manifest.preprocess
+    wanted = {} if not isinstance(spec, TextPreprocess) else {spec.tokenizer: spec.tokenizer_sha256}
+    if manifest.generation is not None:
+        wanted.setdefault(manifest.generation.tokenizer, "")
+    digests = {file.path: file.sha256 for file in manifest.files}
+    for name, digest in wanted.items():
+        if name not in digests:
+            raise BundleError(
+                f"{str(path)!r} names the tokenizer {name!r}, expected it among its files; export the bundle again"
+            )
+        if digest and digest != digests[name]:
+            raise BundleError(
+                f"{str(path)!r} lists {name!r} with SHA-256 {digests[name]}, expected the model's own tokenizer "
+                f"{digest}; export the bundle again"
+            )
 
 
 def listed_files(manifest: Manifest) -> tuple[BuildFile, ...]:

@@ -219,7 +219,7 @@ def _evaluation(bundle: Bundle, name: str | None, progress: Progress) -> Any:
     known = facts is not None and samples.digest == facts.set_digest and (bundle.root / REFERENCE).exists()
     evaluation = Evaluation(
         samples=samples if manifest.trained else without_labels(samples),
-        preprocess=manifest.preprocess,
+        preprocess=manifest.preprocess,  # type: ignore[arg-type]  # sets prepare images only
         labels=manifest.labels,
         batch=size,
         reference=_stored(bundle, len(samples)) if known else {},

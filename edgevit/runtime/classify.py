@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Classification(msgspec.Struct, frozen=True):
+class Classification(msgspec.Struct, frozen=True, omit_defaults=True):
     """The best label, its softmax score, and the `top` best of both."""
 
     label: str
     score: float
     top: tuple[tuple[str, float], ...]
+    notes: tuple[str, ...] = ()
+    """What of a text the model did not get to see (`preprocess.Tokens.notes`)."""
 
 
 def classify(logits: NDArray[np.floating], labels: Sequence[str], top: int = 5) -> Classification:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from edgevit.bundle import open_bundle
 from edgevit.errors import InputError
+from edgevit.files import inside
 from edgevit.runtime.classify import Classification, classify
 from edgevit.runtime.inputs import InputCheck
 from edgevit.runtime.selection import best, open_session
 from edgevit.targets.base import OpenOptions
+from edgevit.types import ImagePreprocess, TextPreprocess
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from edgevit.bundle import Bundle
+    from edgevit.preprocess import Tokenizer
     from edgevit.targets.base import EngineSession
     from edgevit.types import Arrays, Build, Signature
 
@@ -77,29 +81,39 @@ class Model:
         self._check(inputs)
         return self._session.run(inputs)
 
-    def predict(self, item: Any, *, top: int = 5) -> Any:
-        """The task's own result for a file, bytes, a PIL image or a uint8 array (H, W[, C]); a list gives a list.
+    @functools.cached_property
+    def tokenizer(self) -> Tokenizer:
+        """What a model of texts reads them with. Raises PreprocessError where the file is not the model's."""
+        from edgevit.preprocess import open_tokenizer
 
-        Image classification gives a `Classification`; image features give a float32 vector. Raises PreprocessError
-        for what is no image.
+        spec = self._texts()
+        return open_tokenizer(inside(self._bundle.root, spec.tokenizer), sha256=spec.tokenizer_sha256)
+
+    def predict(self, item: Any, *, top: int = 5) -> Any:
+        """The task's own result; a list gives a list.
+
+        Models of images take a file, bytes, a PIL image or a uint8 array (H, W[, C]): classification gives a
+        `Classification`, features a float32 vector. Models of texts take a str or UTF-8 bytes: classification gives a
+        `Classification`, token classification a `Tagging`. Raises PreprocessError for what is no image or no text.
         """
         many = isinstance(item, list | tuple)
-        results = self._predict(list(item) if many else [item], top)
-        return results if many else results[0]
-
-    def _predict(self, items: list[Any], top: int) -> list[Any]:
-        from edgevit.preprocess import images_batch
-
-        if not items:
-            return []
-        manifest = self._bundle.manifest
-        spec = manifest.preprocess
+        items = list(item) if many else [item]
         limit = self._check.fixed_batch
-        step = limit or LARGEST_BATCH
         if limit and len(items) % limit:
             raise InputError(
                 f"expected a multiple of {limit} inputs for this build of fixed batch {limit}, found {len(items)}"
             )
+        if isinstance(self._bundle.manifest.preprocess, ImagePreprocess):
+            results = self._images(items, self._bundle.manifest.preprocess, top)
+        else:
+            results = self._label_texts(items, top)
+        return results if many else results[0]
+
+    def _images(self, items: list[Any], spec: ImagePreprocess, top: int) -> list[Any]:
+        from edgevit.preprocess import images_batch
+
+        manifest = self._bundle.manifest
+        step = self._check.fixed_batch or LARGEST_BATCH
         results: list[Any] = []
         for start in range(0, len(items), step):
             outputs = self._session.run({spec.input: images_batch(items[start : start + step], spec)})
@@ -109,6 +123,25 @@ class Model:
             else:
                 results.extend(first)
         return results
+
+    def _label_texts(self, items: list[Any], top: int) -> list[Any]:
+        from edgevit.runtime.texts import tagging, text_batches, text_class
+
+        labels = self._bundle.manifest.labels
+        results: list[Any] = [None] * len(items)
+        for places, rows, batch in text_batches(items, self._texts(), self.tokenizer, self._check.fixed_batch):
+            self._check(batch)  # a build of fixed lengths says which it takes
+            logits = self._session.run(batch)[self.signature.outputs[0].name]
+            for place, row, values in zip(places, rows, logits, strict=True):
+                tags = self._bundle.manifest.task == "token-classification"
+                results[place] = tagging(values, row, labels) if tags else text_class(values, row, labels, top)
+        return results
+
+    def _texts(self) -> TextPreprocess:
+        spec = self._bundle.manifest.preprocess
+        if not isinstance(spec, TextPreprocess):
+            raise InputError(f"expected a model of texts, found one for {self._bundle.manifest.task}")
+        return spec
 
     def close(self) -> None:
         with self._closing:

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from edgevit.bundle import Manifest
 from edgevit.report.formats import clean, count, size
-from edgevit.types import QuantPlan
+from edgevit.types import ImagePreprocess, QuantPlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from edgevit.pipeline.diagnosis import Diagnosis, TargetState
     from edgevit.pipeline.inspecting import OnnxSummary
-    from edgevit.types import Build, ImagePreprocess, Signature
+    from edgevit.types import Build, Signature, TextPreprocess
 
 
 def lines(found: Manifest | QuantPlan | OnnxSummary) -> Iterator[str]:
@@ -57,7 +57,8 @@ def _manifest(manifest: Manifest) -> Iterator[str]:
     trained = "" if manifest.trained else " (untrained: speed and size only)"
     yield f"bundle of {manifest.model}{trained}: {manifest.task}, {count(len(manifest.labels), 'label')}"
     yield from _signature(manifest.signature)
-    yield f"images: {_images(manifest.preprocess)}"
+    spec = manifest.preprocess
+    yield f"images: {_images(spec)}" if isinstance(spec, ImagePreprocess) else f"texts: {_texts(spec)}"
     if manifest.calibration:
         facts = manifest.calibration
         yield f"calibrated on {count(facts.samples, 'sample')} of {facts.set} ({facts.coverage}), seed {facts.seed}"
@@ -86,6 +87,11 @@ def _images(spec: ImagePreprocess) -> str:
     mean, std = (" ".join(f"{value:g}" for value in values) for values in (spec.mean, spec.std))
     crop = "" if spec.crop_fraction == 1 else f", crop {spec.crop_fraction:g}"
     return f"{spec.mode} {height}x{width}, {spec.resize} {spec.interpolation}{crop}, mean {mean}, std {std}"
+
+
+def _texts(spec: TextPreprocess) -> str:
+    longer = "longer ones are cut" if spec.truncate else "longer ones are refused"
+    return f"at most {count(spec.max_length, 'token')} of {spec.tokenizer}, {longer}"
 
 
 def _plan(plan: QuantPlan) -> Iterator[str]:

@@ -8,9 +8,20 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from edgevit.bundle import MANIFEST, SCHEMA, describe_directory, read_manifest, write_manifest
+from edgevit.bundle import (
+    MANIFEST,
+    SCHEMA,
+    Manifest,
+    describe_directory,
+    describe_file,
+    open_bundle,
+    read_manifest,
+    verify_files,
+    write_manifest,
+)
 from edgevit.errors import BundleError
 from edgevit.files import sha256
+from edgevit.types import BuildPart, Generation, TextPreprocess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,3 +169,70 @@ def test_an_enormous_manifest_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / MANIFEST).open("wb") as file:
         file.truncate(1 << 40)
     assert "expected a manifest of at most" in refusal(tmp_path / MANIFEST)
+
+
+# ------------------------------------------------------------------------------------------- texts and parts
+
+
+def of_texts(root: Path) -> Manifest:
+    """The bundle's manifest as that of an encoder-decoder, with the parts' files and two tokenizers in place."""
+    manifest = read_manifest(root / MANIFEST)
+    files = [*manifest.files]
+    for name in ("source.json", "target.json"):
+        (root / name).write_text(name)
+        files.append(describe_file(root, root / name))
+    builds = []
+    for build in manifest.builds:
+        for part in ("encoder", "decoder"):
+            (root / build.name / part).mkdir()
+            (root / build.name / part / "model.bin").write_bytes(part.encode())
+        parts = tuple(BuildPart(name=part, signature=build.signature) for part in ("encoder", "decoder"))
+        own = describe_directory(root, root / build.name)
+        builds.append(msgspec.structs.replace(build, parts=parts, files=own))
+    spec = TextPreprocess(tokenizer="source.json", tokenizer_sha256=files[-2].sha256, max_length=8)
+    loop = Generation(start_token_id=3, end_token_id=1, pad_token_id=0, max_length=9, tokenizer="target.json")
+    return msgspec.structs.replace(
+        manifest, preprocess=spec, generation=loop, task="translation", builds=tuple(builds), files=tuple(files)
+    )
+
+
+def test_texts_parts_and_generation_make_the_round_trip(bundle_root: Path) -> None:
+    manifest = of_texts(bundle_root)
+    write_manifest(bundle_root, manifest)
+    assert read_manifest(bundle_root / MANIFEST) == manifest
+    assert verify_files(open_bundle(bundle_root, check="hashes")) == ()
+    (bundle_root / "source.json").write_text("Source.json")
+    assert [problem.path for problem in verify_files(open_bundle(bundle_root))] == ["source.json"]
+
+
+def test_a_manifest_from_before_there_were_texts_is_read(bundle_root: Path) -> None:
+    before = read_manifest(bundle_root / MANIFEST)
+
+    def forget(content: dict[str, Any]) -> None:
+        del content["preprocess"]["kind"], content["generation"]
+        for build in content["builds"]:
+            del build["parts"]
+
+    assert read_manifest(edit(bundle_root / MANIFEST, forget)) == before
+    edit(bundle_root / MANIFEST, lambda content: content["preprocess"].update(kind="sound"))
+    assert "sound" in refusal(bundle_root / MANIFEST)
+
+
+@pytest.mark.parametrize("name", ["elsewhere", "../encoder", "encoder/nested", "decoder", ""])
+def test_a_part_is_a_directory_of_its_build(bundle_root: Path, name: str) -> None:
+    write_manifest(bundle_root, of_texts(bundle_root))
+    edit(bundle_root / MANIFEST, lambda content: content["builds"][0]["parts"][0].update(name=name))
+    refusal(bundle_root / MANIFEST)
+
+
+def test_a_tokenizer_is_a_file_of_the_bundle_and_the_models_own(bundle_root: Path) -> None:
+    manifest = of_texts(bundle_root)
+    write_manifest(bundle_root, manifest)
+    original = (bundle_root / MANIFEST).read_text()
+    edit(bundle_root / MANIFEST, lambda content: content["generation"].update(tokenizer="absent.json"))
+    assert "'absent.json', expected it among its files" in refusal(bundle_root / MANIFEST)
+    (bundle_root / MANIFEST).write_text(original)
+    edit(bundle_root / MANIFEST, lambda content: content["preprocess"].update(tokenizer_sha256="0" * 64))
+    assert "expected the model's own tokenizer" in refusal(bundle_root / MANIFEST)
+    with pytest.raises(BundleError, match="among its files"):
+        write_manifest(bundle_root, msgspec.structs.replace(manifest, files=manifest.files[:-1]))
