@@ -30,16 +30,18 @@ from edgevit.parity.ladder import out_of_budget
 from edgevit.parity.layers import first_divergent, layer_parity
 from edgevit.parity.metrics import sqnr_db
 from edgevit.pipeline.compiled import compiled_execution
+from edgevit.pipeline.feeding import part_inputs
+from edgevit.pipeline.parts import WHOLE, split
 from edgevit.pipeline.proof import build_rungs
 from edgevit.pipeline.stages import requires_any
 from edgevit.quantize.plan_file import write_plan
 from edgevit.report import CalibrationFacts as ReportedCalibration
 from edgevit.report import ReportData, summarize_plan, write_report
 from edgevit.runtime.selection import open_session, why_not_here
-from edgevit.sets import coverage
+from edgevit.sets import coverage, take
 from edgevit.targets import get_target, on_cpu, parse_target
 from edgevit.targets.base import OpenOptions
-from edgevit.types import Build, Engine, LayerParity, ParityReport, Rung
+from edgevit.types import Build, BuildPart, Engine, LayerParity, ParityReport, Rung
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
     from edgevit.progress import Progress
     from edgevit.recipe import Recipe
     from edgevit.sets import SampleSet
-    from edgevit.types import Arrays, BenchReport, FloatModel, OnnxModel, QuantPlan
+    from edgevit.types import Arrays, BenchReport, FloatModel, OnnxModel, QuantPlan, Signature
 
 OPEN_DRAFT = "edgevit.runtime.selection:open_draft"
 """What a measuring process opens a build with before the bundle has its manifest."""
@@ -66,7 +68,8 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 
     model: FloatModel
     recipe: Recipe
-    onnx: OnnxModel
+    graphs: dict[str, OnnxModel]
+    """The float ONNX graphs, by part."""
     plan: QuantPlan | None
     calibration: SampleSet | None
     evaluation: Evaluation
@@ -149,7 +152,7 @@ def _manifest(draft: Draft, stage: Path) -> Manifest:
         edgevit=__version__,
         model=model.name,
         source_digest=model.digest,
-        signature=draft.onnx.signature,
+        signature=_signature(draft),
         task=model.task,
         preprocess=model.preprocess,
         labels=model.labels,
@@ -168,6 +171,11 @@ def _manifest(draft: Draft, stage: Path) -> Manifest:
     )
 
 
+def _signature(draft: Draft) -> Signature:
+    """The graph's own, with the batch it was traced with; of a model in parts that of the whole."""
+    return draft.model.signature if draft.model.parts else draft.graphs[WHOLE].signature
+
+
 def _build(draft: Draft, text: str, stage: Path, machine_of: object) -> Build:
     name, precision = parse_target(text)
     target = get_target(name)
@@ -176,7 +184,8 @@ def _build(draft: Draft, text: str, stage: Path, machine_of: object) -> Build:
         target=name,
         precision=precision,
         files=describe_directory(stage, stage / f"{name}-{precision}"),
-        signature=draft.onnx.signature,
+        signature=_signature(draft),
+        parts=tuple(BuildPart(name=part, signature=draft.graphs[part].signature) for part in draft.graphs if part),
         engine=Engine(name=name, version=target.availability().version),
         machine=machine_of,  # type: ignore[arg-type]
         options=options,
@@ -188,13 +197,18 @@ def _layers(draft: Draft, progress: Progress) -> tuple[LayerParity, ...]:
     wanted = draft.recipe.parity.layers
     if draft.plan is None or wanted < 1:
         return ()
+    model, samples = draft.model, draft.evaluation.samples
+    samples = take(samples, min(wanted, len(samples)), 0) if model.parts else samples
+    layers: list[LayerParity] = []
     with progress.task("parity of the layers", None):
-        inputs: list[Arrays] = []
-        for batch in draft.evaluation.batches():
-            inputs.append(batch.inputs)
-            if sum(len(next(iter(item.values()))) for item in inputs) >= wanted:
-                break
-        return layer_parity(draft.onnx, draft.plan, inputs)
+        for part, plan in split(draft.plan, draft.graphs).items():
+            inputs: list[Arrays] = []
+            for batch in part_inputs(model, draft.graphs, part, samples, draft.evaluation.batch):
+                inputs.append(batch)
+                if not part and sum(len(next(iter(item.values()))) for item in inputs) >= wanted:
+                    break
+            layers.extend(layer_parity(draft.graphs[part], plan, inputs))
+    return tuple(layers)
 
 
 def _parity_report(draft: Draft, rungs: tuple[Rung, ...], layers: tuple[LayerParity, ...]) -> ParityReport:

@@ -16,6 +16,7 @@ from edgevit.files import staged_directory
 from edgevit.measure.options import check as check_bench
 from edgevit.pipeline.assembly import Draft, assemble, bench_options
 from edgevit.pipeline.compiled import simulated_rungs
+from edgevit.pipeline.parts import split
 from edgevit.pipeline.proof import Evaluation, comparison, reference_outputs, stage_rungs, without_labels
 from edgevit.pipeline.stages import (
     built,
@@ -102,22 +103,22 @@ def _draft(recipe: Recipe, targets: tuple[str, ...], bench: Workbench, progress:
         evaluation_set, calibration_set = _sets(model, recipe, targets)
     for note in model.notes:
         progress.note(f"{model.name}: {note}")
-    onnx = lowered(bench, model, recipe, progress)
+    graphs = lowered(bench, model, recipe, progress)
     evaluation = _evaluation(bench, model, evaluation_set, recipe, progress)
-    model = _without_module(model)
-    plan, simulated = _quantization(bench, model, onnx, calibration_set, recipe, progress)
-    source = BuildSource(float_model=None, onnx=onnx, quantized=simulated, plan=plan)
-    built_files = {text: built(bench, text, source, recipe, progress) for text in targets}
+    model = _without_modules(model)
+    plan, simulated = _quantization(bench, model, graphs, calibration_set, recipe, progress)
+    sources = _build_sources(graphs, simulated, plan)
+    built_files = {text: built(bench, text, sources, recipe, progress) for text in targets}
     compared = comparison(
         model.task, model.trained, recipe.parity.budget, model.labels, model.signature.outputs[0].name
     )
     with bench.timed("parity of the stages"):
-        rungs = stage_rungs(onnx, simulated, evaluation, compared, progress)
+        rungs = stage_rungs(graphs, simulated, evaluation, compared, progress)
         rungs += simulated_rungs(built_files, evaluation, compared, progress)
     return Draft(
         model=model,
         recipe=recipe,
-        onnx=onnx,
+        graphs=graphs,
         plan=plan,
         calibration=calibration_set if plan is not None and recipe.plan.file is None else None,
         evaluation=evaluation,
@@ -277,26 +278,39 @@ def _evaluation(
     )
 
 
-def _without_module(model: FloatModel) -> FloatModel:
-    """The same without the torch module: everything after the reference runs on files."""
-    return msgspec.structs.replace(model, module=None)
+def _without_modules(model: FloatModel) -> FloatModel:
+    """The same without the torch modules: everything after the reference runs on files."""
+    replace = msgspec.structs.replace
+    return replace(model, module=None, parts=tuple(replace(part, module=None) for part in model.parts))
 
 
 def _quantization(
     bench: Workbench,
     model: FloatModel,
-    onnx: OnnxModel,
+    graphs: dict[str, OnnxModel],
     samples: SampleSet | None,
     recipe: Recipe,
     progress: Progress,
-) -> tuple[QuantPlan | None, OnnxModel | None]:
+) -> tuple[QuantPlan | None, dict[str, OnnxModel]]:
+    """The plan and the graphs it makes; no graph where nothing is quantized."""
     if recipe.plan.file is not None:
-        plan = given_plan(Path(recipe.plan.file), onnx)
+        plan = given_plan(Path(recipe.plan.file), graphs)
     elif samples is not None:
-        calibration = calibrated(bench, model, onnx, samples, recipe, progress)
-        plan = planned(bench, model, onnx, calibration, recipe, progress)
+        calibration = calibrated(bench, model, graphs, samples, recipe, progress)
+        plan = planned(bench, model, graphs, calibration, recipe, progress)
     else:
-        return None, None
+        return None, {}
     if not plan.layers:
         raise InputError("expected a plan with at least one int8 layer, found none; drop the int8 targets or edit it")
-    return plan, quantized(bench, onnx, plan, progress)
+    return plan, quantized(bench, graphs, plan, progress)
+
+
+def _build_sources(
+    graphs: dict[str, OnnxModel], simulated: dict[str, OnnxModel], plan: QuantPlan | None
+) -> dict[str, BuildSource]:
+    """What a target builds each part from."""
+    plans = {} if plan is None else split(plan, graphs)
+    return {
+        part: BuildSource(float_model=None, onnx=graph, quantized=simulated.get(part), plan=plans.get(part))
+        for part, graph in graphs.items()
+    }

@@ -16,6 +16,7 @@ from edgevit.parity.compare import ComparisonOptions
 from edgevit.parity.ladder import Stage, climb
 from edgevit.parity.statistics import Margin
 from edgevit.parity.verdict import Budget
+from edgevit.pipeline.parts import WHOLE
 from edgevit.runtime.selection import open_session, why_not_here
 from edgevit.sets import batches
 from edgevit.targets.base import OpenOptions
@@ -113,12 +114,16 @@ def comparison(task: str, trained: bool, budget: float, labels: tuple[str, ...],
 
 
 def stage_rungs(
-    onnx: OnnxModel, simulated: OnnxModel | None, evaluation: Evaluation, options: ComparisonOptions, progress: Progress
+    graphs: dict[str, OnnxModel],
+    simulated: dict[str, OnnxModel],
+    evaluation: Evaluation,
+    options: ComparisonOptions,
+    progress: Progress,
 ) -> tuple[Rung, ...]:
     """The rungs before any engine: the float graph, and the plan executed as written."""
-    rungs = [_climbed("onnx", "float32", Executor(onnx.path), evaluation, options, progress)]
-    if simulated is not None:
-        executor = Executor(simulated.path, exact=True)
+    rungs = [_climbed("onnx", "float32", Executor(graphs[WHOLE].path), evaluation, options, progress)]
+    if simulated:
+        executor = Executor(simulated[WHOLE].path, exact=True)
         rungs.append(_climbed("simulated", "int8", executor, evaluation, options, progress))
     return tuple(rungs)
 

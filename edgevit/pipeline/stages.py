@@ -12,6 +12,16 @@ from edgevit.graph.adopt import adopt, check_against_source
 from edgevit.graph.capture import CaptureOptions, capture
 from edgevit.graph.layers import quantizable_layers
 from edgevit.graph.lower import check_against_torch, lower
+from edgevit.pipeline.feeding import part_inputs
+from edgevit.pipeline.parts import (
+    graphs_digest,
+    layer_names,
+    merged,
+    part_models,
+    patterns_of,
+    split,
+    whole_digest,
+)
 from edgevit.quantize.calibrate import CalibrationOptions, calibrate
 from edgevit.quantize.choose import choose_plan
 from edgevit.quantize.plan_check import check_plan_fits
@@ -19,28 +29,35 @@ from edgevit.quantize.plan_file import read_plan, write_plan
 from edgevit.quantize.planner import PlanOptions
 from edgevit.quantize.statistics_file import load_statistics, save_statistics
 from edgevit.quantize.write_onnx import write_quantized
-from edgevit.sets import batches, take
+from edgevit.sets import take
 from edgevit.targets import get_target, parse_target
 from edgevit.targets.base import BuildSource
 from edgevit.targets.processor import INT8_DOT_PRODUCTS, instruction_sets, multiplies_int8_exactly
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from edgevit.pipeline.workbench import Workbench
     from edgevit.progress import Progress
-    from edgevit.recipe import CalibrationSettings, Recipe
+    from edgevit.recipe import CalibrationSettings, PlanSettings, Recipe
     from edgevit.sets import SampleSet
-    from edgevit.types import CalibrationStats, FloatModel, OnnxModel, QuantPlan
+    from edgevit.types import Arrays, CalibrationStats, FloatModel, OnnxModel, QuantPlan
 
 GRAPH = "model.onnx"
+STATISTICS = "statistics.npz"
 PLAN_SAMPLES = 16
 """Calibration samples that whole plans are compared and biases corrected on: means settle long before ranges do."""
 
 
-def lowered(bench: Workbench, model: FloatModel, recipe: Recipe, progress: Progress) -> OnnxModel:
-    """Traces, lowers and checks against torch (an ONNX source: adopts, checks against it); or as in an earlier run."""
+def lowered(bench: Workbench, model: FloatModel, recipe: Recipe, progress: Progress) -> dict[str, OnnxModel]:
+    """Traces, lowers and checks every part against torch (an ONNX source: adopts, checks against it), by part name.
+
+    Or as in an earlier run.
+    """
     import torch
+
+    parts = part_models(model)
 
     def produce(folder: Path) -> None:
         if model.onnx is not None:
@@ -48,18 +65,29 @@ def lowered(bench: Workbench, model: FloatModel, recipe: Recipe, progress: Progr
                 adopted = adopt(model, folder / GRAPH, recipe.trace.batch)
                 check_against_source(model, adopted, recipe.trace.max_batch)
             return
-        options = CaptureOptions(batch=recipe.trace.batch, max_batch=recipe.trace.max_batch)
-        with progress.task("tracing", None) as advance:
-            program = capture(model, options)
-            advance(0, "lowering to ONNX")
-            written = lower(program, model, folder / GRAPH)
-            del program
-            advance(0, "comparing with torch")
-            check_against_torch(model, written, recipe.trace.max_batch)
+        for part, traced in parts.items():
+            (folder / part).mkdir(exist_ok=True)
+            _lower(traced, folder / part / GRAPH, recipe, progress)
 
     inputs = {"source": model.digest, "trace": msgspec.to_builtins(recipe.trace), "torch": torch.__version__}
-    folder = bench.stage("lower", inputs, produce)
-    return storage.describe(storage.load(folder / GRAPH), folder / GRAPH)
+    return _described(bench.stage("lower", inputs, produce), parts)
+
+
+def _lower(model: FloatModel, path: Path, recipe: Recipe, progress: Progress) -> None:
+    options = CaptureOptions(batch=recipe.trace.batch, max_batch=recipe.trace.max_batch)
+    with progress.task("tracing", None) as advance:
+        program = capture(model, options)
+        advance(0, "lowering to ONNX")
+        written = lower(program, model, path)
+        del program
+        advance(0, "comparing with torch")
+        check_against_torch(model, written, recipe.trace.max_batch)
+
+
+def _described(folder: Path, parts: Iterable[str]) -> dict[str, OnnxModel]:
+    """The graphs that a stage wrote, by part."""
+    paths = {part: folder / part / GRAPH for part in parts}
+    return {part: storage.describe(storage.load(path), path) for part, path in paths.items()}
 
 
 def calibration_samples(samples: SampleSet, settings: CalibrationSettings) -> SampleSet:
@@ -70,52 +98,54 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     """The chosen calibration samples and what was observed on them."""
 
     samples: SampleSet
-    stats: CalibrationStats
+    stats: dict[str, CalibrationStats]
+    """By part of the model."""
 
 
 def calibrated(
-    bench: Workbench, model: FloatModel, onnx: OnnxModel, samples: SampleSet, recipe: Recipe, progress: Progress
+    bench: Workbench,
+    model: FloatModel,
+    graphs: dict[str, OnnxModel],
+    samples: SampleSet,
+    recipe: Recipe,
+    progress: Progress,
 ) -> Calibration:
     """Statistics of the chosen calibration samples; or those of an earlier run over the same."""
     settings = recipe.calibration
 
     def produce(folder: Path) -> None:
         options = CalibrationOptions(set_name=samples.name, set_digest=samples.digest, seed=settings.seed)
-        with progress.task(f"calibrating on {len(samples)} samples", len(samples)) as advance:
-            stream = (batch.inputs for batch in batches(samples, model.preprocess, settings.batch))
-            save_statistics(calibrate(onnx, stream, options, advance), folder / "statistics.npz")
+        for part, graph in graphs.items():
+            (folder / part).mkdir(exist_ok=True)
+            named = f"calibrating the {part}" if part else "calibrating"
+            with progress.task(f"{named} on {len(samples)} samples", len(samples)) as advance:
+                stream = part_inputs(model, graphs, part, samples, settings.batch)
+                save_statistics(calibrate(graph, stream, options, advance), folder / part / STATISTICS)
 
     prepared = msgspec.to_builtins(model.preprocess)
-    inputs = {"onnx": onnx.digest, "preprocess": prepared, "set": samples.digest, "seed": settings.seed}
+    inputs = {"onnx": graphs_digest(graphs), "preprocess": prepared, "set": samples.digest, "seed": settings.seed}
     folder = bench.stage("calibrate", inputs, produce)
-    stats = load_statistics(folder / "statistics.npz", onnx.digest, samples.digest)
+    stats = {
+        part: load_statistics(folder / part / STATISTICS, graph.digest, samples.digest)
+        for part, graph in graphs.items()
+    }
     return Calibration(samples=samples, stats=stats)
 
 
 def planned(
     bench: Workbench,
     model: FloatModel,
-    onnx: OnnxModel,
+    graphs: dict[str, OnnxModel],
     calibration: Calibration,
     recipe: Recipe,
     progress: Progress,
 ) -> QuantPlan:
-    """The plan the searches find."""
-    settings, samples, stats = recipe.plan, calibration.samples, calibration.stats
+    """The plan the searches find, one for all parts."""
+    settings, stats = recipe.plan, calibration.stats
     safe = needs_safe_weights(settings.cpu)
 
     def produce(folder: Path) -> None:
-        options = PlanOptions(
-            model_name=model.name,
-            ranges=settings.ranges,
-            weights=settings.weights,
-            equalize=frozenset(settings.equalize),
-            bias_correction=settings.bias_correction,
-            safe_without_vnni=safe,
-            skip=settings.skip,
-        )
-        wanted = take(samples, min(PLAN_SAMPLES, len(samples)), 0)
-        inputs = [batch.inputs for batch in batches(wanted, model.preprocess, recipe.trace.batch or 2)]
+        skip = patterns_of(settings.skip, {part: layer_names(graph) for part, graph in graphs.items()})
         done: list[str] = []
         with progress.task("planning scales", None) as advance:
 
@@ -123,11 +153,15 @@ def planned(
                 done.append(layer)
                 advance(len(done), layer)
 
-            plan = choose_plan(onnx, stats, options, inputs, decided)
-        write_plan(plan, folder / "plan.toml")
+            plans = {}
+            for part, graph in graphs.items():
+                options = _plan_options(model.name, settings, safe, skip[part])
+                inputs = _plan_inputs(model, graphs, part, calibration.samples, recipe)
+                plans[part] = choose_plan(graph, stats[part], options, inputs, decided)
+        write_plan(merged(plans, graphs), folder / "plan.toml")
 
     inputs = {
-        "statistics": stats.digest,
+        "statistics": whole_digest({part: seen.digest for part, seen in stats.items()}),
         "preprocess": msgspec.to_builtins(model.preprocess),
         "plan": msgspec.to_builtins(settings),
         "safe": safe,
@@ -136,59 +170,89 @@ def planned(
     return read_plan(folder / "plan.toml")
 
 
+def _plan_options(name: str, settings: PlanSettings, safe: bool, skip: tuple[str, ...]) -> PlanOptions:
+    return PlanOptions(
+        model_name=name,
+        ranges=settings.ranges,
+        weights=settings.weights,
+        equalize=frozenset(settings.equalize),
+        bias_correction=settings.bias_correction,
+        safe_without_vnni=safe,
+        skip=skip,
+    )
+
+
+def _plan_inputs(
+    model: FloatModel, graphs: dict[str, OnnxModel], part: str, samples: SampleSet, recipe: Recipe
+) -> list[Arrays]:
+    """A few calibration samples as inputs of one part."""
+    wanted = take(samples, min(PLAN_SAMPLES, len(samples)), 0)
+    return list(part_inputs(model, graphs, part, wanted, recipe.trace.batch or 2))
+
+
 def needs_safe_weights(cpu: str) -> bool:
     """Whether int8 weights must be safe for processors without an int8 dot product."""
     return cpu == "any" or (cpu == "auto" and not multiplies_int8_exactly(instruction_sets()))
 
 
-def given_plan(path: Path, onnx: OnnxModel) -> QuantPlan:
+def given_plan(path: Path, graphs: dict[str, OnnxModel]) -> QuantPlan:
     """A plan from a file, checked against the model: the same layers with the same numbers of channels.
 
     A plan made for another model is refused unless every layer fits; then it is taken as the person's intention.
     """
     plan = read_plan(path)
-    layers = quantizable_layers(storage.load(onnx.path))
+    layers = [layer for graph in graphs.values() for layer in quantizable_layers(storage.load(graph.path))]
     try:
         check_plan_fits(plan, {layer.name: (layer.out_channels, layer.in_channels) for layer in layers})
     except PlanError as error:
-        if plan.model_digest != onnx.digest:
+        if plan.model_digest != graphs_digest(graphs):
             made_for = plan.model or "unnamed"
             raise StaleError(f"{path} was made for another model ({made_for}) and does not fit: {error}") from error
         raise
     return plan
 
 
-def quantized(bench: Workbench, onnx: OnnxModel, plan: QuantPlan, progress: Progress) -> OnnxModel:
-    """The Q/DQ graph of the plan."""
+def quantized(
+    bench: Workbench, graphs: dict[str, OnnxModel], plan: QuantPlan, progress: Progress
+) -> dict[str, OnnxModel]:
+    """The Q/DQ graphs of the plan, by part."""
 
     def produce(folder: Path) -> None:
         with progress.task("writing Q/DQ", None):
-            write_quantized(onnx, plan, folder / GRAPH)
+            for part, own in split(plan, graphs).items():
+                (folder / part).mkdir(exist_ok=True)
+                write_quantized(graphs[part], own, folder / part / GRAPH)
 
-    inputs = {"onnx": onnx.digest, "plan": msgspec.to_builtins(plan)}
-    folder = bench.stage("quantize", inputs, produce)
-    return storage.describe(storage.load(folder / GRAPH), folder / GRAPH)
+    inputs = {"onnx": graphs_digest(graphs), "plan": msgspec.to_builtins(plan)}
+    return _described(bench.stage("quantize", inputs, produce), graphs)
 
 
-def built(bench: Workbench, text: str, source: BuildSource, recipe: Recipe, progress: Progress) -> Path:
-    """The engine's files for the target `text` (`openvino:int8`), and `options.json` of what was really used."""
+def built(bench: Workbench, text: str, sources: dict[str, BuildSource], recipe: Recipe, progress: Progress) -> Path:
+    """The engine's files for the target `text` (`openvino:int8`), and `options.json` of what was really used.
+
+    `sources` are by part; the files of a part lie in `files/` and the part's name.
+    """
     name, precision = parse_target(text)
     target = get_target(name)
     options = recipe.options.get(text, {})
 
     def produce(folder: Path) -> None:
         with progress.task(f"building {text}", None):
-            files = folder / "files"
-            files.mkdir()
-            used = target.build(source, precision, options, files)
+            used: dict[str, str] = {}
+            for part, source in sources.items():
+                files = folder / "files" / part
+                files.mkdir(parents=True)
+                used |= target.build(source, precision, options, files)
             (folder / "options.json").write_bytes(msgspec.json.encode(used))
 
+    narrow = precision.startswith("int")
+    digests = {part: one.quantized.digest if narrow and one.quantized else "" for part, one in sources.items()}
     inputs: dict[str, object] = {
         "target": text,
         "version": target.availability().version,
         "options": options,
-        "onnx": source.onnx.digest,
-        "quantized": source.quantized.digest if precision == "int8" and source.quantized else "",
+        "onnx": whole_digest({part: source.onnx.digest for part, source in sources.items()}),
+        "quantized": whole_digest(digests),
     }
     return bench.stage(f"build-{name}-{precision}", inputs, produce)
 
