@@ -72,7 +72,7 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
     if set(options) - {"optimize"} or options.get("optimize", "yes") not in ("yes", "no"):
         raise InputError(f"expected options of onnxruntime (optimize=yes|no), found {options}")
     prepared = out / "prepared.onnx"
-    opset = _prepare(source, precision, prepared)
+    opset = prepare(source, precision, prepared, name)
     if options.get("optimize", "yes") == "no":
         prepared.rename(out / MODEL)
     else:
@@ -90,10 +90,10 @@ def open(directory: Path, build: Build, options: OpenOptions) -> OnnxRuntimeSess
 class OnnxRuntimeSession:
     """An InferenceSession; its `run` serves several callers at the same time by itself."""
 
-    def __init__(self, directory: Path, build: Build, options: OpenOptions) -> None:
+    def __init__(self, directory: Path, build: Build, options: OpenOptions, file: str = MODEL) -> None:
         self.signature: Signature = build.signature
         self._build = build
-        self._path = directory / MODEL
+        self._path = directory / file
         self._session: Any = _session(self._path, _session_options(options))
         providers = self._session.get_providers()
         if providers[0] != PROVIDER:
@@ -132,8 +132,11 @@ class OnnxRuntimeSession:
         self._session = None
 
 
-def _prepare(source: BuildSource, precision: Precision, path: Path) -> int:
-    """The graph with what ONNX Runtime executes: fused attention, and Q/DQ on linear layers only. Returns the opset."""
+def prepare(source: BuildSource, precision: Precision, path: Path, target: str) -> int:
+    """Writes the graph with what ONNX Runtime executes: fused attention, Q/DQ on linear layers only. Returns its opset.
+
+    `target` is named where something is missing.
+    """
     from edgevit.graph import storage
     from edgevit.graph.passes.attention_for_onnxruntime import attention_for_onnxruntime
 
@@ -142,7 +145,7 @@ def _prepare(source: BuildSource, precision: Precision, path: Path) -> int:
         from edgevit.quantize.write_onnx import WriteOptions, quantize_graph
 
         if source.plan is None:
-            raise BuildError("expected a plan for onnxruntime:int8, found none; calibrate first")
+            raise BuildError(f"expected a plan for {target}:int8, found none; calibrate first")
         quantize_graph(graph, source.plan, WriteOptions(kinds=frozenset({"linear"})))
     attention_for_onnxruntime(graph)
     if not any(node.op_type == "Attention" and node.domain == "" for node in graph.graph):
@@ -152,7 +155,7 @@ def _prepare(source: BuildSource, precision: Precision, path: Path) -> int:
 
 
 def _optimize(path: Path, destination: Path, without: tuple[str, ...]) -> None:
-    ort = _onnxruntime()
+    ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 3
     # Extended, not all: the layout rules above it are for this processor only.
@@ -161,6 +164,12 @@ def _optimize(path: Path, destination: Path, without: tuple[str, ...]) -> None:
     if path.with_name(f"{path.name}.data").exists():
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{MODEL}.data")
         options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+    write_optimized(path, options, without)
+
+
+def write_optimized(path: Path, options: Any, without: tuple[str, ...]) -> None:
+    """Runs the optimizer over the graph at `path`; `options` say where the result goes. `without`: rules left out."""
+    ort = import_onnxruntime()
     try:
         ort.InferenceSession(str(path), options, providers=[PROVIDER], disabled_optimizers=list(without))
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
@@ -168,7 +177,7 @@ def _optimize(path: Path, destination: Path, without: tuple[str, ...]) -> None:
 
 
 def _session_options(options: OpenOptions) -> Any:
-    ort = _onnxruntime()
+    ort = import_onnxruntime()
     session_options = ort.SessionOptions()
     session_options.log_severity_level = 3
     if options.threads is not None:
@@ -179,7 +188,7 @@ def _session_options(options: OpenOptions) -> Any:
 
 
 def _session(path: Path, options: Any) -> Any:
-    ort = _onnxruntime()
+    ort = import_onnxruntime()
     try:
         return ort.InferenceSession(str(path), options, providers=[PROVIDER])
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
@@ -225,9 +234,9 @@ def _layer_name(node: str) -> str:
     return node.partition("/")[0].removesuffix("_quant").removesuffix("_nchwc")
 
 
-def _onnxruntime() -> Any:
+def import_onnxruntime(target: str = name) -> Any:
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
-        raise missing_package("onnxruntime", "onnxruntime", "the target onnxruntime") from error
+        raise missing_package("onnxruntime", "onnxruntime", f"the target {target}") from error
     return onnxruntime

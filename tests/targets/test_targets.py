@@ -12,8 +12,16 @@ from edgevit.parity.metrics import sqnr_db
 from edgevit.targets import get_target, parse_target, target_names
 from edgevit.targets.base import BuildSource, ClosedSession
 
-BUILDS = ("openvino:float32", "openvino:float16", "openvino:int8", "onnxruntime:float32", "onnxruntime:int8")
-FLOATS = {"openvino:float32": 100, "openvino:float16": 55, "onnxruntime:float32": 100}
+BUILDS = (
+    "openvino:float32",
+    "openvino:float16",
+    "openvino:int8",
+    "onnxruntime:float32",
+    "onnxruntime:int8",
+    "ort-mobile:float32",
+    "ort-mobile:int8",
+)
+FLOATS = {"openvino:float32": 100, "openvino:float16": 55, "onnxruntime:float32": 100, "ort-mobile:float32": 100}
 """SQNR against the float ONNX; a float16 IR holds its weights in 11 bits."""
 ENGINES = ("openvino", "onnxruntime")
 
@@ -60,7 +68,12 @@ def test_float16_is_half_the_size_and_really_rounded(built, tiny, reference, ses
 
 
 @pytest.mark.parametrize(
-    ("wanted", "kinds"), [("openvino:int8", ("linear", "conv")), ("onnxruntime:int8", ("linear",))]
+    ("wanted", "kinds"),
+    [
+        ("openvino:int8", ("linear", "conv")),
+        ("onnxruntime:int8", ("linear",)),
+        ("ort-mobile:int8", ("linear",)),
+    ],
 )
 def test_int8_builds_compute_what_was_simulated(wanted, kinds, built, tiny, reference, simulated, sessions):
     """Integer kernels round as the simulation does; what is left is float32 noise that tips a code now and then."""
@@ -107,7 +120,7 @@ def test_results_are_the_callers_own(wanted, built, tiny, sessions):
 # ------------------------------------------------------------------------------------- what is executed
 
 
-@pytest.mark.parametrize("wanted", ["openvino:int8", "onnxruntime:int8"])
+@pytest.mark.parametrize("wanted", ["openvino:int8", "onnxruntime:int8", "ort-mobile:int8"])
 def test_every_linear_layer_of_the_plan_is_executed_in_int8(wanted, built, tiny, sessions):
     sessions.append(session := built(wanted).open())
     execution = session.execution()
@@ -145,7 +158,7 @@ def test_a_session_knows_its_engine_and_signature(target, built, tiny, sessions)
 
 
 @pytest.mark.parametrize("streams", [1, 3])
-@pytest.mark.parametrize("wanted", ["openvino:int8", "onnxruntime:int8", "openvino:float32"])
+@pytest.mark.parametrize("wanted", ["openvino:int8", "onnxruntime:int8", "openvino:float32", "ort-mobile:int8"])
 def test_eight_threads_get_the_results_of_one(wanted, streams, built, tiny, sessions):
     sessions.append(session := built(wanted).open(threads=2, streams=streams))
     images = tiny.images["pixel_values"]
@@ -191,7 +204,12 @@ def test_closing_while_others_run_neither_crashes_nor_hangs(target, built, tiny)
 
 @pytest.mark.parametrize(
     ("wanted", "file"),
-    [("openvino:float32", "model.bin"), ("openvino:int8", "model.xml"), ("onnxruntime:int8", "model.onnx")],
+    [
+        ("openvino:float32", "model.bin"),
+        ("openvino:int8", "model.xml"),
+        ("onnxruntime:int8", "model.onnx"),
+        ("ort-mobile:int8", "model.ort"),
+    ],
 )
 @pytest.mark.parametrize("damage", ["truncated", "empty", "missing", "foreign"])
 def test_damaged_files_are_one_line(wanted, file, damage, built, tmp_path):
