@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from edgevit.parity.metrics import BoolArray
 
-Labels: TypeAlias = "Sequence[int | None] | NDArray[np.integer[Any]]"
-"""Class index per sample; None for every sample of an unlabelled set."""
+Labels: TypeAlias = "Sequence[int | None] | NDArray[np.integer[Any]] | Sequence[str | None]"
+"""Class index per sample, tag index per token, or the text of a translation; None for every sample of an unlabelled
+set."""
 
 
 def known_labels(labels: Labels | None) -> Labels | None:

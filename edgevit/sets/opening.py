@@ -12,10 +12,11 @@ from edgevit.sets.folder import open_folder
 from edgevit.sets.sample import SampleSet
 from edgevit.sets.select import skip_corrupt, take
 from edgevit.sets.sheet import SheetManifest, open_sheet
-from edgevit.types import Value
+from edgevit.sets.texts import TEXT_SUFFIXES, TRUTHS, for_task, open_texts
+from edgevit.types import Task, Value
 
-ZOO_SETS = {"digits-vit": "digits"}
-"""Zoo models with sets of their own, and the folder of this package that holds their sheets."""
+ZOO_SETS = {"digits-vit": "digits", "phrases": "phrases"}
+"""Sets of the zoo, and the folder of this package that holds them: sheets of images, or files of texts."""
 PARTS = ("calibration", "evaluation")
 
 
@@ -25,22 +26,29 @@ class SetManifest(Value, frozen=True, kw_only=True):
     name: str = ""
     """Empty: the file's own name."""
     set: str = ""
-    """`zoo:MODEL:PART`, or a folder or another manifest: a relative path inside this file's folder, `.` for itself."""
+    """`zoo:NAME:PART`, or a folder, a file of texts or another manifest: a relative path inside this file's folder, `.`
+    for itself."""
     sheet: SheetManifest | None = None
     count: int | None = None
     """How many samples to take, stratified by label; None for all."""
     seed: int = 0
     skip_corrupt: bool = False
-    """Leave out, and report, images that cannot be decoded; otherwise they are an error."""
+    """Leave out, and report, images and texts that cannot be read; otherwise they are an error."""
 
 
-def open_set(spec: str | Path) -> SampleSet:
-    """Opens SET: a `.toml` manifest, a folder of images, or `zoo:MODEL:calibration` and `zoo:MODEL:evaluation`.
+def open_set(spec: str | Path, task: Task | None = None) -> SampleSet:
+    """Opens SET: a `.toml` manifest, a folder of images, a file of texts, or `zoo:NAME:calibration|evaluation`.
 
-    Raises SetError, one line, for a missing path, an empty folder, a wrong manifest (the key is named) and whatever
-    `open_folder`, `open_sheet` and `take` refuse. Images are not decoded, except a sheet and with `skip_corrupt`.
+    Of a set of texts `task` picks the truth; without it all there is stays. Raises SetError, one line, for a missing
+    path, an empty folder, a wrong manifest (the key is named), a set that is not of the task's kind, and whatever
+    `open_folder`, `open_texts`, `open_sheet` and `take` refuse. Images are not decoded, except a sheet and with
+    `skip_corrupt`.
     """
-    return _open(spec, ())
+    samples = _open(spec, ())
+    wanted = "text" if task in TRUTHS else "image"
+    if task is None or (wanted == "image" and samples.kind == "image"):
+        return samples
+    return for_task(samples, task, spec)
 
 
 def _open(spec: str | Path, opened: tuple[Path, ...]) -> SampleSet:
@@ -52,11 +60,16 @@ def _open(spec: str | Path, opened: tuple[Path, ...]) -> SampleSet:
         return open_folder(path)
     if not path.exists():
         raise SetError(
-            f"{spec}: expected a folder of images, a .toml manifest or zoo:MODEL:PART, found nothing there; "
-            "check the path"
+            f"{spec}: expected a folder of images, a file of texts, a .toml manifest or zoo:NAME:PART, found nothing "
+            "there; check the path"
         )
+    if path.suffix.lower() in TEXT_SUFFIXES:
+        return open_texts(path)
     if path.suffix.lower() != ".toml":
-        raise SetError(f"{spec}: expected a folder of images or a .toml manifest, found another kind of file")
+        raise SetError(
+            f"{spec}: expected a folder of images, texts ({', '.join(TEXT_SUFFIXES)}) or a .toml manifest, found "
+            "another kind of file"
+        )
     if path.resolve() in opened:
         raise SetError(
             f"{spec}: expected a set, found manifests that name each other in a circle; change its key 'set'"
@@ -65,11 +78,14 @@ def _open(spec: str | Path, opened: tuple[Path, ...]) -> SampleSet:
 
 
 def _open_zoo(spec: str) -> SampleSet:
-    choices = [f"zoo:{model}:{part}" for model in ZOO_SETS for part in PARTS]
+    choices = [f"zoo:{name}:{part}" for name in ZOO_SETS for part in PARTS]
     if spec not in choices:
         raise SetError(f"expected one of {', '.join(choices)}, found {spec!r}")
-    _, model, part = spec.split(":")
-    return open_set(Path(__file__).parent / ZOO_SETS[model] / f"{part}.toml")
+    _, name, part = spec.split(":")
+    folder = Path(__file__).parent / ZOO_SETS[name]
+    if (folder / f"{part}.jsonl").exists():
+        return msgspec.structs.replace(open_texts(folder / f"{part}.jsonl"), name=f"{name}-{part}")
+    return open_set(folder / f"{part}.toml")
 
 
 def _open_manifest(path: Path, opened: tuple[Path, ...]) -> SampleSet:

@@ -56,8 +56,9 @@ def read_each(
         if isinstance(result, PreprocessError):
             failed = 1 + sum(isinstance(later, PreprocessError) for later in results)
             raise SetError(
-                f"set {set_name!r}: {failed} of {len(samples)} images cannot be read; first {samples[place].name!r}: "
-                f"{result}; repair or remove them, or set skip_corrupt = true in the set's manifest"
+                f"set {set_name!r}: {failed} of {len(samples)} {samples[place].kind}s cannot be read; first "
+                f"{samples[place].name!r}: {result}; repair or remove them, or set skip_corrupt = true in the set's "
+                "manifest"
             ) from result
         yield result
 
@@ -68,7 +69,7 @@ def read_all(set_name: str, samples: Sequence[Sample], function: Callable[[Sampl
 
 
 def readable(samples: Sequence[Sample]) -> list[bool]:
-    """For each sample, whether its image can be decoded. The digests that this takes are kept by the samples."""
+    """For each sample, whether it can be read. The digests that this takes are kept by the samples."""
     results = ordered_map(lambda sample: _attempt(lambda it: it.digest, sample), samples, WORKERS, 4 * WORKERS)
     return [not isinstance(result, PreprocessError) for result in results]
 

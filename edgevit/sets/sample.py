@@ -1,4 +1,4 @@
-"""Named samples and the sets they form. Opening a set decodes nothing but a sheet; an image is read when asked for."""
+"""Named samples, images or texts, and the sets they form. Opening a set decodes no image but a sheet."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import hashlib
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
+from edgevit.errors import PreprocessError
 from edgevit.preprocess import load_image
 from edgevit.sets.reading import read_all
 
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-class Source(Protocol):
-    """Where a sample's image comes from. `read` may be called from several threads; it raises PreprocessError."""
+Kind = Literal["image", "text"]
 
-    def read(self) -> Image: ...
+
+class Source(Protocol):
+    """Where a sample's image or text comes from. `read` may be called from several threads; raises PreprocessError."""
+
+    def read(self) -> Any: ...
 
 
 class FileSource(msgspec.Struct, frozen=True):
@@ -32,52 +36,101 @@ class FileSource(msgspec.Struct, frozen=True):
         return load_image(self.path)
 
 
+class TextSource(msgspec.Struct, frozen=True):
+    """A text that was read with its file."""
+
+    text: str
+
+    def read(self) -> str:
+        return self.text
+
+
+class BrokenText(msgspec.Struct, frozen=True):
+    """A line of a file of texts that holds none."""
+
+    reason: str
+
+    def read(self) -> str:
+        raise PreprocessError(self.reason)
+
+
 class Sample(msgspec.Struct, frozen=True, eq=False, dict=True):
-    """One image with its name, unique in the set, and its label."""
+    """One image or text with its name, unique in the set, and the truth about it, if any: one of the three."""
 
     name: str
     source: Source
     label: str | None = None
+    tags: tuple[str, ...] | None = None
+    """One for each word of a text; a word is what white space separates."""
+    target: str | None = None
+    """The text's translation."""
+    stratum: str = ""
+    """What a share of the set is stratified by where there is no label."""
+
+    @property
+    def kind(self) -> Kind:
+        return "text" if isinstance(self.source, TextSource | BrokenText) else "image"
+
+    def text(self) -> str:
+        """The text, as it stands in its file. Raises PreprocessError for a line that holds none."""
+        read: str = self.source.read()
+        return read
 
     def image(self) -> Image:
         """The upright image, mode `L` or `RGB` (`preprocess.load_image`). Raises PreprocessError, naming the file."""
-        return self.source.read()
+        image: Image = self.source.read()
+        return image
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over width, height and RGB pixels of the decoded image.
+        """SHA-256 over width, height and RGB pixels of the decoded image, or over the text.
 
-        Content, not file: the same picture as PNG, as BMP, with other metadata or on a sheet has one digest.
+        Content, not file: the same picture as PNG, as BMP, with other metadata or on a sheet has one digest, and so has
+        the same text as JSON, in a table or on a line.
         """
+        if self.kind == "text":
+            return hashlib.sha256(b"text\n" + self.text().strip().encode()).hexdigest()
         image = self.image()
         header = f"{image.width}x{image.height}\n".encode()
         return hashlib.sha256(header + image.convert("RGB").tobytes()).hexdigest()
 
 
 class SampleSet(msgspec.Struct, frozen=True, eq=False, dict=True):
-    """Samples in a fixed order. Either every sample has a label, one of `labels`, or none has."""
+    """Samples in a fixed order, all of one kind. Either every sample has its truth or none has.
+
+    A label, and every tag, is one of `labels`.
+    """
 
     name: str
     samples: tuple[Sample, ...]
     labels: tuple[str, ...] = ()
-    """The class names; empty for an unlabelled set."""
+    """The class names, or those of the tags; empty for translations and for an unlabelled set."""
     skipped: tuple[str, ...] = ()
-    """Names of the files left out because they could not be decoded (`skip_corrupt`)."""
+    """Names of the files or lines left out because they could not be read (`skip_corrupt`)."""
 
     def __len__(self) -> int:
         return len(self.samples)
 
     @property
+    def kind(self) -> Kind:
+        return self.samples[0].kind if self.samples else "image"
+
+    @property
     def labelled(self) -> bool:
-        return bool(self.labels)
+        """Whether the samples' truth is known, of whichever form."""
+        return bool(self.labels) or any(sample.target is not None for sample in self.samples)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over name, label and content of every sample, in order.
+        """SHA-256 over name, truth and content of every sample, in order.
 
-        Decodes every image once. Raises SetError, with their number and the first one's name, for images that
-        cannot be decoded.
+        Reads every image and text once. Raises SetError, with their number and the first one's name, for those that
+        cannot be read.
         """
         digests = read_all(self.name, self.samples, lambda sample: sample.digest)
-        rows = [[sample.name, sample.label, digest] for sample, digest in zip(self.samples, digests, strict=True)]
+        rows = [[sample.name, *_truth(sample), digest] for sample, digest in zip(self.samples, digests, strict=True)]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _truth(sample: Sample) -> tuple[object, ...]:
+    return (sample.label,) if sample.kind == "image" else (sample.label, sample.tags, sample.target)

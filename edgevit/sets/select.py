@@ -12,6 +12,8 @@ from edgevit.errors import SetError
 from edgevit.sets.reading import read_all, readable
 from edgevit.sets.sample import Sample, SampleSet
 
+_RENAME = {"image": "rename the class folders or the label column", "text": "rename them in the set"}
+_READ = {"image": "decoded", "text": "read"}
 _NAMED = 3  # how many offenders an error names before it only counts them
 
 
@@ -29,7 +31,7 @@ def take(samples: SampleSet, count: int, seed: int) -> SampleSet:
         )
     groups: dict[str, list[Sample]] = {}
     for sample in samples.samples:
-        groups.setdefault(sample.label or "", []).append(sample)
+        groups.setdefault(sample.label or sample.stratum, []).append(sample)
     quotas = _quotas({label: len(group) for label, group in groups.items()}, count, seed)
     chosen = {
         sample.name
@@ -55,15 +57,15 @@ def _rank(seed: int, name: str) -> bytes:
 
 
 def skip_corrupt(samples: SampleSet) -> SampleSet:
-    """The set without the images that cannot be decoded; `skipped` names them. Decodes every image once.
+    """The set without the images and texts that cannot be read; `skipped` names them. Reads every one once.
 
-    Raises SetError when none can be decoded.
+    Raises SetError when none can be read.
     """
     good = readable(samples.samples)
     if not any(good):
         raise SetError(
-            f"set {samples.name!r}: none of its {len(samples)} images can be decoded, "
-            f"first {samples.samples[0].name!r}; check that these files are images"
+            f"set {samples.name!r}: none of its {len(samples)} {samples.kind}s can be {_READ[samples.kind]}, "
+            f"first {samples.samples[0].name!r}; check that these files are {samples.kind}s"
         )
     kept = tuple(sample for sample, decodes in zip(samples.samples, good, strict=True) if decodes)
     left_out = tuple(sample.name for sample, decodes in zip(samples.samples, good, strict=True) if not decodes)
@@ -73,14 +75,26 @@ def skip_corrupt(samples: SampleSet) -> SampleSet:
 def require_labels(samples: SampleSet, purpose: str) -> None:
     """Raises SetError when the set has no labels; `purpose` says what needs them ("accuracy")."""
     if not samples.labelled:
+        advice = {
+            "image": "put the images into one folder per class, or add labels.csv with the columns filename,label",
+            "text": "add the column label, tags or target",
+        }[samples.kind]
         raise SetError(
-            f"set {samples.name!r}: {purpose} needs labels, and its {len(samples)} images have none; "
-            "put the images into one folder per class, or add labels.csv with the columns filename,label"
+            f"set {samples.name!r}: {purpose} needs labels, and its {len(samples)} {samples.kind}s have none; {advice}"
         )
 
 
 def label_indices(samples: SampleSet, model_labels: Sequence[str]) -> tuple[int | None, ...]:
     """For each sample the index of its label among the model's labels, by name; None for an unlabelled set.
+
+    Raises SetError, naming them, for labels that the model does not have or has more than once.
+    """
+    places = label_places(samples, model_labels)
+    return tuple(None if sample.label is None else places[sample.label] for sample in samples.samples)
+
+
+def label_places(samples: SampleSet, model_labels: Sequence[str]) -> dict[str, int]:
+    """Label, or tag, to its place among the model's labels, for those that the set has.
 
     Raises SetError, naming them, for labels that the model does not have or has more than once.
     """
@@ -91,7 +105,7 @@ def label_indices(samples: SampleSet, model_labels: Sequence[str]) -> tuple[int 
     if unknown:
         raise SetError(
             f"set {samples.name!r}: the model has no label {_few(unknown)}; expected labels among its "
-            f"{len(model_labels)}: {_few(list(model_labels))}; rename the class folders or the label column"
+            f"{len(model_labels)}: {_few(list(model_labels))}; {_RENAME[samples.kind]}"
         )
     ambiguous = [label for label in samples.labels if len(places[label]) > 1]
     if ambiguous:
@@ -99,20 +113,21 @@ def label_indices(samples: SampleSet, model_labels: Sequence[str]) -> tuple[int 
             f"set {samples.name!r}: the model has the label {_few(ambiguous)} more than once, so it names no single "
             "output; make the model's labels unique"
         )
-    return tuple(None if sample.label is None else places[sample.label][0] for sample in samples.samples)
+    return {label: places[label][0] for label in samples.labels}
 
 
 def coverage(samples: SampleSet) -> dict[str, int]:
     """Samples per label, in the order of `labels`, with 0 for a label that has none; empty for an unlabelled set."""
     counts = Counter(sample.label for sample in samples.samples)
+    counts.update(tag for sample in samples.samples for tag in set(sample.tags or ()))
     return {label: counts[label] for label in samples.labels}
 
 
 def check_disjoint(calibration: SampleSet, evaluation: SampleSet) -> None:
-    """Raises SetError, with the count and the first pairs, when a calibration image is in the evaluation set too.
+    """Raises SetError, with the count and the first pairs, when a calibration sample is in the evaluation set too.
 
-    Images are compared by the digest of their decoded pixels, so another file name or format hides nothing. Decodes
-    every image of both sets once. What was only scaled or compressed anew is not found.
+    Images are compared by the digest of their decoded pixels and texts by theirs, so another file name or format hides
+    nothing. Reads both sets once. What was only scaled, compressed anew or spelled otherwise is not found.
     """
     evaluated = {digest: sample.name for digest, sample in zip(_digests(evaluation), evaluation.samples, strict=True)}
     shared = [
@@ -123,9 +138,9 @@ def check_disjoint(calibration: SampleSet, evaluation: SampleSet) -> None:
     if shared:
         pairs = ", ".join(f"{one!r} = {other!r}" for one, other in shared[:_NAMED])
         raise SetError(
-            f"{len(shared)} of {len(calibration)} images of the calibration set {calibration.name!r} are also in the "
-            f"evaluation set {evaluation.name!r}: {pairs}{', …' if len(shared) > _NAMED else ''}; expected none in "
-            "both, so remove them from one of the two"
+            f"{len(shared)} of {len(calibration)} {calibration.kind}s of the calibration set {calibration.name!r} are "
+            f"also in the evaluation set {evaluation.name!r}: {pairs}{', …' if len(shared) > _NAMED else ''}; "
+            "expected none in both, so remove them from one of the two"
         )
 
 
