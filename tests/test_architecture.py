@@ -33,7 +33,10 @@ HEAVY = (
 )
 NEEDS_TORCH = {
     "edgevit.sources.huggingface_modules": "its class is a torch module; it is imported only where one is made",
-    "edgevit.zoo.vit": "its classes are torch modules; it is imported only where one is made",
+    **{
+        f"edgevit.zoo.{name}": "it makes or runs torch modules; it is imported only where one is made"
+        for name in ("vit", "transformer", "recurrent", "sharing", "initialize", "generate")
+    },
 }
 LONG = {
     "edgevit.types": "one list of values, without logic",
