@@ -51,6 +51,19 @@ def test_float_layers_are_really_float32(precision, built, sessions):
         assert openvino._properties("f32", options)["INFERENCE_PRECISION_HINT"] == "f32"
 
 
+@pytest.mark.parametrize("capable", [True, False])
+def test_float_layers_of_int8_run_in_bfloat16_where_the_processor_does(capable, build_with, tiny, sessions, monkeypatch):
+    """Chosen where it is built; a device without bfloat16 then runs float32, and one with it what was proved."""
+    monkeypatch.setattr(openvino, "why_not", lambda precision: "" if capable else "no bfloat16 here")
+    build = build_with(tiny.onnx, "openvino:int8", tiny.plan)
+    assert build.build.options == {"float_layers": "bf16" if capable else "f32"}
+    monkeypatch.setattr(openvino, "why_not", lambda precision: "no bfloat16 here")
+    sessions.append(session := build.open())
+    assert session._compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
+    monkeypatch.setattr(openvino, "why_not", lambda precision: "")
+    assert openvino._hint_here(build.build) == build.build.options["float_layers"]
+
+
 def test_the_second_time_comes_from_the_cache(built, tiny, sessions, tmp_path):
     build = built("openvino:int8")
     sessions.append(first := build.open(cache_dir=tmp_path / "cache"))
@@ -63,7 +76,7 @@ def test_the_second_time_comes_from_the_cache(built, tiny, sessions, tmp_path):
 
 
 def test_a_blob_is_used_and_a_foreign_one_is_not_fatal(build_with, tiny, sessions):
-    blob = build_with(tiny.onnx, "openvino:int8", tiny.plan, blob="yes")
+    blob = build_with(tiny.onnx, "openvino:int8", tiny.plan, blob="yes", float_layers="f32")
     assert blob.build.options == {"float_layers": "f32", "blob": "yes"}
     assert (blob.directory / "model.blob").stat().st_size > 1000
     sessions.append(session := blob.open())
