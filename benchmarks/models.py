@@ -86,18 +86,22 @@ def build_floats(folder: str, builds: dict[str, tuple[str, dict[str, str]]]) -> 
     """Step: builds of the float model by name, each for a target with its options, in `folder`/name."""
     onnx = read_lowered(folder).onnx
     for name, (target, options) in builds.items():
-        get_target(target).build(
-            BuildSource(float_model=None, onnx=onnx), "float32", options, empty_files(folder, name)
-        )
-        describe_build(folder, name, target, "float32")
+        source = BuildSource(float_model=None, onnx=onnx)
+        used = get_target(target).build(source, "float32", options, empty_files(folder, name))
+        describe_build(folder, name, target, "float32", used)
 
 
 def build_place(folder: str | Path, name: str) -> Path:
     return Path(folder) / name
 
 
-def describe_build(folder: str | Path, name: str, target: str, precision: Precision) -> None:
-    """Makes the files of a build, edgevit's or a peer's, something that edgevit's own session of the engine opens."""
+def describe_build(
+    folder: str | Path, name: str, target: str, precision: Precision, options: dict[str, str] | None = None
+) -> None:
+    """Makes the files of a build, edgevit's or a peer's, something that edgevit's own session of the engine opens.
+
+    `options` are those of edgevit's target that the build is opened with.
+    """
     from edgevit.measure import describe_machine
 
     lowered = read_lowered(folder)
@@ -108,8 +112,17 @@ def describe_build(folder: str | Path, name: str, target: str, precision: Precis
         signature=lowered.onnx.signature,
         engine=Engine(name=target, version=get_target(target).availability().version),
         machine=describe_machine(),
+        options=options or {},
     )
     (build_place(folder, name) / "build.json").write_bytes(msgspec.json.encode(build))
+
+
+def with_float_layers(folder: str, name: str, copy: str, hint: str) -> None:
+    """Step: the OpenVINO int8 build `name` once more as `copy`, its float layers executed in `hint` (f32 or bf16)."""
+    files = empty_files(folder, copy)
+    for path in (build_place(folder, name) / "files").iterdir():
+        (files / path.name).hardlink_to(path)
+    describe_build(folder, copy, "openvino", "int8", {"float_layers": hint})
 
 
 def build_size(folder: str | Path, name: str) -> int:

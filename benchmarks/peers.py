@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from models import build_size, mirrored_photos
 from processes import Cost, run_step
-from quantizers import PREPARED
+from quantizers import PREPARED, float_layers_here
 from record import (
     DECIBEL,
     GIGABYTES,
@@ -50,10 +50,16 @@ FLOATS = {"openvino": "openvino-float32", "onnxruntime": "onnxruntime-float32"}
 OURS = {"openvino": "openvino-int8", "onnxruntime": "onnxruntime-int8"}
 NNCF, STATIC, STATIC_BEST, DYNAMIC = "nncf-int8", "static-int8", "static_best-int8", "dynamic-int8"
 PEERS = {"openvino": (NNCF,), "onnxruntime": (STATIC, STATIC_BEST, DYNAMIC)}
+BFLOAT16 = "openvino-bfloat16"
+IN_FLOAT32 = {"openvino-int8": "openvino_f32-int8", NNCF: "nncf_f32-int8"}
+"""Where int8 builds run their float layers in bfloat16: the same builds with them in float32."""
 TITLES = {
     "openvino-float32": "OpenVINO float32",
+    BFLOAT16: "OpenVINO bfloat16",
     "openvino-int8": "edgevit int8, OpenVINO",
     NNCF: "NNCF int8, OpenVINO",
+    IN_FLOAT32["openvino-int8"]: "edgevit int8, OpenVINO, rest float32",
+    IN_FLOAT32[NNCF]: "NNCF int8, OpenVINO, rest float32",
     "onnxruntime-float32": "ONNX Runtime float32",
     "onnxruntime-int8": "edgevit int8, ONNX Runtime",
     STATIC: "quantize_static, its defaults",
@@ -124,19 +130,27 @@ def _measured(name: str, photos: Path, settings: Settings, options: Options) -> 
     folder = options.work / name
     options.say(f"{name}: lowering")
     run_step("models:lower", {"name": name, "folder": str(folder), "photos": str(photos)})
+    bfloat16 = float_layers_here() == "bf16"
     floats = {
         FLOATS["openvino"]: ("openvino", {}),
         FLOATS["onnxruntime"]: ("onnxruntime", {}),
         PREPARED: ("onnxruntime", {"optimize": "no"}),
     }
+    if bfloat16:
+        floats[BFLOAT16] = ("openvino", {"float_layers": "bf16"})
     run_step("models:build_floats", {"folder": str(folder), "builds": floats})
     costs, stages = _quantized(folder, settings, options)
+    if bfloat16:
+        for build, copy in IN_FLOAT32.items():
+            arguments = {"folder": str(folder), "name": build, "copy": copy, "hint": "f32"}
+            run_step("models:with_float_layers", arguments)
+    builds = [build for build in TITLES if bfloat16 or build not in (BFLOAT16, *IN_FLOAT32.values())]
     options.say(f"{name}: held-out images")
-    arguments = {"folder": str(folder), "names": list(TITLES), "samples": settings.evaluation}
-    closeness = run_step("models:closeness", arguments).result
+    compared = {"folder": str(folder), "names": builds, "samples": settings.evaluation}
+    closeness = run_step("models:closeness", compared).result
     options.say(f"{name}: latency")
-    latency, ratios, warnings = _latency(name, folder, settings)
-    sizes = {build: build_size(folder, build) for build in TITLES}
+    latency, ratios, warnings = _latency(name, folder, builds, settings)
+    sizes = {build: build_size(folder, build) for build in builds}
     shutil.rmtree(folder)
     return Found(
         latency=latency,
@@ -177,7 +191,7 @@ def _quantized(
 
 
 def _latency(
-    name: str, folder: Path, settings: Settings
+    name: str, folder: Path, builds: list[str], settings: Settings
 ) -> tuple[dict[str, Latency], dict[str, dict[str, Ratio]], list[str]]:
     """Batch 1, all builds in interleaved rounds; int8 builds against their float32, and ours against peers'."""
     from edgevit.types import Ratio
@@ -190,7 +204,7 @@ def _latency(
             size_bytes=0,
             opener="models:open_built",
         )
-        for build in TITLES
+        for build in builds
     ]
     report = bench_builds(
         name,
@@ -211,13 +225,23 @@ def _latency(
         value, interval = median_ratio(rounds[build], rounds[baseline], paired=True)
         return Ratio(value=value, interval=interval, baseline=baseline)
 
-    ratios: dict[str, dict[str, Ratio]] = {}
+    ratios = {
+        build: {FLOATS[_engine_of(build)]: ratio(build, FLOATS[_engine_of(build)])}
+        for build in builds
+        if build not in FLOATS.values()
+    }
     for engine, ours in OURS.items():
-        for build in (ours, *PEERS[engine]):
-            ratios[build] = {FLOATS[engine]: ratio(build, FLOATS[engine])}
         for peer in PEERS[engine]:
             ratios[ours][peer] = ratio(ours, peer)
+    ours, peer = IN_FLOAT32.values()
+    if ours in ratios:
+        ratios[ours][peer] = ratio(ours, peer)
     return {entry.name: _thinned(entry.latency) for entry in report.entries}, ratios, list(report.warnings)
+
+
+def _engine_of(build: str) -> str:
+    """Which engine runs a build of `TITLES`."""
+    return "onnxruntime" if build.startswith("onnxruntime-") or build in PEERS["onnxruntime"] else "openvino"
 
 
 def _thinned(latency: Latency) -> Latency:
@@ -247,6 +271,11 @@ def _figures(name: str, found: Found) -> list[Figure]:
             limit = found.closeness[peer]["sqnr_db"]
             target = Target(limit=limit, quantity=DECIBEL, at_least=True, whose=SHORT[peer])
             figures.append(figure(f"{label}: logits' SQNR", found.closeness[ours]["sqnr_db"], target))
+    ours, peer = IN_FLOAT32.values()
+    if ours in found.ratios:
+        ratio, label = found.ratios[ours][peer], f"{name}, OpenVINO int8, rest float32"
+        target = Target(limit=1.02, quantity=RATIO)
+        figures.append(figure(f"{label}: latency against {SHORT[NNCF]}", ratio.value, target, ratio.interval))
     value = _seconds(found, OURS["openvino"]) / _seconds(found, NNCF)
     figures.append(figure(f"{name}: export time against NNCF", value, Target(limit=1.0, quantity=RATIO)))
     return figures
@@ -254,11 +283,10 @@ def _figures(name: str, found: Found) -> list[Figure]:
 
 def _speed_table(name: str, found: Found) -> Table:
     trained = "points_lost" in found.closeness[NNCF]
-    engine_of = {build: engine for engine in OURS for build in (OURS[engine], *PEERS[engine])}
     rows = []
-    for build, title in TITLES.items():
-        ratio = found.ratios[build][FLOATS[engine_of[build]]] if build in engine_of else None
-        close = found.closeness[build]
+    for build, close in found.closeness.items():
+        title = TITLES[build]
+        ratio = found.ratios[build][FLOATS[_engine_of(build)]] if build in found.ratios else None
         row = [
             title,
             MILLISECONDS(found.latency[build].p50),

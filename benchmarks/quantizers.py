@@ -39,6 +39,13 @@ def calibration_images(lowered: Lowered, samples: int) -> Iterator[Arrays]:
     return (batch.inputs for batch in batches(calibration_set(lowered, samples), lowered.model.preprocess, 1))
 
 
+def float_layers_here() -> str:
+    """What OpenVINO by itself executes float layers in on this processor, and edgevit's int8 builds too."""
+    from edgevit.targets import openvino
+
+    return "f32" if openvino.why_not("bfloat16") else "bf16"
+
+
 def edgevit_openvino(folder: str, name: str, samples: int, work: str, searched: bool) -> list[dict[str, Any]]:
     """Calibrates, plans, writes Q/DQ and builds for OpenVINO, as an export does; returns what each stage cost.
 
@@ -53,15 +60,17 @@ def edgevit_openvino(folder: str, name: str, samples: int, work: str, searched: 
     lowered = read_lowered(folder)
     settings = PlanSettings() if searched else UNSEARCHED
     recipe, silent = Recipe(model=lowered.model.name, plan=settings), Silent()
+    graphs = {"": lowered.onnx}
     images = calibration_set(lowered, samples)
     with Workbench(Path(work) / name, silent) as bench:
-        calibration = calibrated(bench, lowered.model, lowered.onnx, images, recipe, silent)
-        plan = planned(bench, lowered.model, lowered.onnx, calibration, recipe, silent)
-        written = quantized(bench, lowered.onnx, plan, silent)
+        calibration = calibrated(bench, lowered.model, graphs, images, recipe, silent)
+        plan = planned(bench, lowered.model, graphs, calibration, recipe, silent)
+        written = quantized(bench, graphs, plan, silent)[""]
         source = BuildSource(float_model=None, onnx=lowered.onnx, quantized=written, plan=plan)
-        made = built(bench, "openvino:int8", source, recipe, silent) / "files"
-        shutil.copytree(made, empty_files(folder, name), dirs_exist_ok=True)
-    describe_build(folder, name, "openvino", "int8")
+        made = built(bench, "openvino:int8", {"": source}, recipe, silent)
+        shutil.copytree(made / "files", empty_files(folder, name), dirs_exist_ok=True)
+        used = msgspec.json.decode((made / "options.json").read_bytes())
+    describe_build(folder, name, "openvino", "int8", used)
     (build_place(folder, name) / "plan.json").write_bytes(msgspec.json.encode(plan))
     return [msgspec.to_builtins(cost) for cost in bench.costs]
 
@@ -91,7 +100,7 @@ def nncf_openvino(folder: str, name: str, samples: int) -> None:
     files = empty_files(folder, name)
     # edgevit's int8 IR keeps its float constants in float32; so does this one, to be equal in size and arithmetic.
     openvino.save_model(quantized, str(files / "model.xml"), compress_to_fp16=False)
-    describe_build(folder, name, "openvino", "int8")
+    describe_build(folder, name, "openvino", "int8", {"float_layers": float_layers_here()})
 
 
 def static_defaults(folder: str, name: str, samples: int) -> None:

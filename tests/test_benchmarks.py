@@ -59,13 +59,13 @@ def only(record: Any, folder: Path, suite: str) -> Any:
 
 
 def test_peers_executes_every_build_and_compares_ours_with_each(smoke: Any, record: Any) -> None:
-    pytest.importorskip("nncf", reason="pip install 'edgevit[peers]'")
     findings = only(record, smoke("peers"), "peers")
     raw = findings.raw["digits-vit"]
-    assert len(raw["latency"]) == len(raw["closeness"]) == 8
+    bfloat16 = "openvino-bfloat16" in raw["latency"]
+    assert len(raw["latency"]) == len(raw["closeness"]) == (11 if bfloat16 else 8)
     for build, close in raw["closeness"].items():
-        if build.endswith("float32"):
-            assert close["sqnr_db"] > 80
+        if not build.endswith("int8"):
+            assert close["sqnr_db"] > (80 if build.endswith("float32") else 30)
             assert close["int8_layers"] == 0
         else:
             assert 10 < close["sqnr_db"] < 80

@@ -52,7 +52,9 @@ def test_float_layers_are_really_float32(precision, built, sessions):
 
 
 @pytest.mark.parametrize("capable", [True, False])
-def test_float_layers_of_int8_run_in_bfloat16_where_the_processor_does(capable, build_with, tiny, sessions, monkeypatch):
+def test_float_layers_of_int8_run_in_bfloat16_where_the_processor_does(
+    capable, build_with, tiny, sessions, monkeypatch
+):
     """Chosen where it is built; a device without bfloat16 then runs float32, and one with it what was proved."""
     monkeypatch.setattr(openvino, "why_not", lambda precision: "" if capable else "no bfloat16 here")
     build = build_with(tiny.onnx, "openvino:int8", tiny.plan)
