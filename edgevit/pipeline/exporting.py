@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edgevit.bundle import MANIFEST, Manifest
-from edgevit.errors import InputError, RecipeError, UnavailableError, missing_package
+from edgevit.errors import InputError, RecipeError, StaleError, UnavailableError, missing_package
 from edgevit.files import staged_directory
 from edgevit.measure.options import check as check_bench
 from edgevit.pipeline.assembly import Draft, assemble, bench_options
@@ -159,6 +159,14 @@ def _model(recipe: Recipe) -> FloatModel:
         preprocess = msgspec.structs.replace(preprocess, size=size)
     options = SourceOptions(task=recipe.task, preprocess=preprocess, labels=recipe.labels, image_size=size)
     return open_source(recipe.model, Path(recipe.weights) if recipe.weights else None, options)
+
+
+def _loaded_again(recipe: Recipe, digest: str) -> FloatModel:
+    """The model of `recipe` once more. Raises StaleError where its file has changed since the export began."""
+    model = _model(recipe)
+    if model.digest != digest:
+        raise StaleError(f"expected {recipe.model} as it was when the export began, found it changed; export again")
+    return model
 
 
 def _with_batch_of(model: FloatModel, recipe: Recipe) -> Recipe:

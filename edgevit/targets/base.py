@@ -9,6 +9,7 @@ import msgspec
 from edgevit.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from edgevit.types import Arrays, Build, Engine, Execution, FloatModel, OnnxModel, Precision, QuantPlan, Signature
@@ -49,7 +50,8 @@ class OpenOptions(msgspec.Struct, frozen=True, kw_only=True):
 class BuildSource(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a target may build from; it uses what its compiler takes."""
 
-    float_model: FloatModel | None
+    float_model: Callable[[], FloatModel] | None
+    """Loads the float model again, for the targets that start from torch: nothing else keeps its weights in memory."""
     onnx: OnnxModel
     """Float32."""
     quantized: OnnxModel | None = None
