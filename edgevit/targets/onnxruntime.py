@@ -7,14 +7,13 @@ fused attention is the fastest form of attention it has.
 
 from __future__ import annotations
 
-import contextlib
 import json
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgevit.errors import BuildError, BundleError, InputError, UnavailableError, missing_package
 from edgevit.targets.base import Availability, ClosedSession, OpenOptions
+from edgevit.targets.installed import installed_version
 from edgevit.targets.processor import best_instruction_set, instruction_sets
 from edgevit.types import Engine, ExecutedLayer, Execution
 
@@ -47,16 +46,14 @@ FLOAT_OPERATORS = ("MatMul", "FusedMatMul", "Gemm", "FusedGemm", "Conv", "FusedC
 
 
 def availability() -> Availability:
-    for package in ("onnxruntime", "onnxruntime-gpu"):
-        with contextlib.suppress(PackageNotFoundError):
-            found = version(package)
-            try:
-                version("onnx-ir")
-            except PackageNotFoundError:
-                return Availability(build=False, run=True, version=found, build_fix="pip install 'edgevit[export]'")
-            return Availability(build=True, run=True, version=found)
-    fix = "pip install 'edgevit[onnxruntime]'"
-    return Availability(build=False, run=False, build_fix=fix, run_fix=fix)
+    found = installed_version("onnxruntime", "onnxruntime-gpu")
+    if found is None:
+        fix = "pip install 'edgevit[onnxruntime]'"
+        return Availability(build=False, run=False, build_fix=fix, run_fix=fix)
+    builds = installed_version("onnx-ir") is not None
+    return Availability(
+        build=builds, run=True, version=found, build_fix="" if builds else "pip install 'edgevit[export]'"
+    )
 
 
 def why_not(precision: Precision) -> str:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import functools
 import queue
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from edgevit.errors import BuildError, BundleError, InputError, UnavailableError, missing_package
 from edgevit.targets.base import Availability, ClosedSession, OpenOptions
+from edgevit.targets.installed import installed_version
 from edgevit.targets.processor import best_instruction_set, instruction_sets
 from edgevit.types import Engine, ExecutedLayer, Execution
 
@@ -38,9 +38,8 @@ NARROW = ("i8", "u8", "i4", "u4")
 
 
 def availability() -> Availability:
-    try:
-        found = version("openvino")
-    except PackageNotFoundError:
+    found = installed_version("openvino")
+    if found is None:
         fix = "pip install 'edgevit[openvino]'"
         return Availability(build=False, run=False, build_fix=fix, run_fix=fix)
     return Availability(build=True, run=True, version=found)
@@ -96,7 +95,7 @@ class OpenvinoSession:
     def __init__(self, directory: Path, build: Build, options: OpenOptions) -> None:
         _openvino()  # says which extra is missing before anything asks for its version
         self.signature = build.signature
-        self.engine = Engine(name=name, version=version("openvino"), device="CPU")
+        self.engine = Engine(name=name, version=availability().version, device="CPU")
         self._build = build
         self._core = _core()
         self._ir = directory / IR

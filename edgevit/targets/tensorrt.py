@@ -7,13 +7,13 @@ finishes it on the device: `edgevit build BUNDLE`. Precisions and options are th
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from edgevit.errors import InputError, UnavailableError, missing_package
 from edgevit.targets.base import Availability
+from edgevit.targets.installed import installed_version
 from edgevit.targets.nvidia.device import probe
 from edgevit.targets.nvidia.files import ENGINE, LAYERS, ONNX
 from edgevit.targets.nvidia.kit import COMMAND, BuildKit, finish_kit, is_unfinished, write_kit
@@ -37,9 +37,9 @@ INSTALL = "pip install tensorrt 'edgevit[tensorrt]' (JetPack brings TensorRT its
 
 def availability() -> Availability:
     """A kit can be written wherever a graph can be; the engine takes TensorRT and the card it is for."""
-    writes = _version("onnx-ir") is not None
+    writes = installed_version("onnx-ir") is not None
     fix = "" if writes else "pip install 'edgevit[export]'"
-    found = next((version for version in map(_version, PACKAGES) if version is not None), None)
+    found = installed_version(*PACKAGES)
     if found is None:
         reason = "TensorRT is not installed here"
         return Availability(build=writes, run=False, build_fix=fix, run_fix=INSTALL, run_reason=reason)
@@ -124,13 +124,6 @@ def open(directory: Path, build: Build, options: OpenOptions) -> EngineSession:
     from edgevit.targets.nvidia.opening import open_full
 
     return open_full(_bindings(), directory, build, options)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _bindings() -> Any:

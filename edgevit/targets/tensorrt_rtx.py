@@ -14,13 +14,13 @@ but on Turing, where the patch embedding falls back to float16.
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from edgevit.errors import InputError, UnavailableError, missing_package
 from edgevit.targets.base import Availability
+from edgevit.targets.installed import installed_version
 from edgevit.targets.nvidia.architectures import DEFAULT, check_precision, parse_architectures
 from edgevit.targets.nvidia.device import probe
 from edgevit.targets.nvidia.files import ENGINE, LAYERS, ONNX
@@ -44,9 +44,8 @@ OPTIONS = ("gpu", "profile", "float_layers", "tf32")
 def availability() -> Availability:
     """Builds wherever the wheels are; runs where a driver shows an NVIDIA GPU."""
     fix = "pip install 'edgevit[tensorrt-rtx]'"
-    try:
-        found = version(PACKAGE)
-    except PackageNotFoundError:
+    found = installed_version(PACKAGE)
+    if found is None:
         return Availability(build=False, run=False, build_fix=fix, run_fix=fix)
     state = probe()
     if state.reason:

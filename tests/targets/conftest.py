@@ -83,27 +83,24 @@ def vnni() -> bool:
 @pytest.fixture
 def without_package(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """(name) -> importing that package fails, and its metadata is gone, as where it is not installed."""
-    import importlib.metadata
+    from edgevit.targets.installed import installed_version
 
     blocked: set[str] = set()
-    version = importlib.metadata.version
 
     class Blocker:
         def find_spec(self, name: str, path: object = None, target: object = None) -> None:
             if name.partition(".")[0] in blocked:
                 raise ModuleNotFoundError(f"No module named '{name}'", name=name)
 
-    def missing(name: str) -> str:
-        if name.partition("-gpu")[0] in blocked:
-            raise importlib.metadata.PackageNotFoundError(name)
-        return version(name)
+    def missing(*names: str) -> str | None:
+        return installed_version(*(name for name in names if name.partition("-gpu")[0] not in blocked))
 
     def block(name: str) -> None:
         blocked.add(name)
         for loaded in [module for module in sys.modules if module.partition(".")[0] == name]:
             monkeypatch.delitem(sys.modules, loaded)
         for module in ("edgevit.targets.openvino", "edgevit.targets.onnxruntime"):
-            monkeypatch.setattr(f"{module}.version", missing)
+            monkeypatch.setattr(f"{module}.installed_version", missing)
 
     monkeypatch.setattr(sys, "meta_path", [Blocker(), *sys.meta_path])
     return block

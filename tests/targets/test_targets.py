@@ -283,6 +283,6 @@ def test_other_packages_can_add_targets(monkeypatch):
     from importlib.metadata import EntryPoint, EntryPoints
 
     points = EntryPoints([EntryPoint("mine", "json.decoder:JSONDecoder", "edgevit.targets")])
-    monkeypatch.setattr("edgevit.targets.entry_points", lambda **wanted: points.select(**wanted))
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **wanted: points.select(**wanted))
     assert target_names()[-1] == "mine"
     assert get_target("mine").__name__ == "JSONDecoder"

@@ -112,14 +112,14 @@ def source(tiny, tmp_path_factory) -> BuildSource:
 
 @pytest.fixture
 def nothing_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensorrt, "_version", lambda package: "1.1" if package == "onnx-ir" else None)
+    monkeypatch.setattr(tensorrt, "installed_version", lambda *names: "1.1" if names == ("onnx-ir",) else None)
 
 
 @pytest.fixture
 def on_a_jetson(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder()
     monkeypatch.setattr(
-        tensorrt, "_version", lambda package: {"onnx-ir": "1.1", "tensorrt": recorder.__version__}.get(package)
+        tensorrt, "installed_version", lambda *names: "1.1" if names == ("onnx-ir",) else recorder.__version__
     )
     monkeypatch.setattr(tensorrt, "_bindings", lambda: recorder)
     monkeypatch.setattr(tensorrt, "probe", lambda: JETSON)
@@ -150,7 +150,7 @@ def test_without_tensorrt_it_builds_a_kit_and_runs_nothing() -> None:
 
 
 def test_with_tensorrt_and_no_card_the_card_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensorrt, "_version", lambda package: "10.13")
+    monkeypatch.setattr(tensorrt, "installed_version", lambda *names: "10.13")
     monkeypatch.setattr(tensorrt, "probe", lambda: DeviceState(reason="the NVIDIA driver shows no GPU", fix="add one"))
     state = tensorrt.availability()
     assert (state.run, state.run_reason, state.run_fix) == (False, "the NVIDIA driver shows no GPU", "add one")

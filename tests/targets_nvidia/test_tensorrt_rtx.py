@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -45,17 +44,14 @@ def test_it_is_found_by_its_name() -> None:
 
 
 def test_without_the_wheels_the_command_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(package: str) -> str:
-        raise PackageNotFoundError(package)
-
-    monkeypatch.setattr(tensorrt_rtx, "version", missing)
+    monkeypatch.setattr(tensorrt_rtx, "installed_version", lambda package: None)
     state = tensorrt_rtx.availability()
     assert (state.build, state.run, state.build_fix) == (False, False, "pip install 'edgevit[tensorrt-rtx]'")
 
 
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensorrt_rtx, "version", lambda package: "1.7.1.116")
+    monkeypatch.setattr(tensorrt_rtx, "installed_version", lambda package: "1.7.1.116")
     reason = "no NVIDIA driver on this machine"
     monkeypatch.setattr(tensorrt_rtx, "probe", lambda: DeviceState(reason=reason, fix="run it on a machine with one"))
 
@@ -78,7 +74,7 @@ def test_opening_without_a_gpu_exits_with_3_in_one_line(tmp_path: Path, build) -
 
 
 def test_with_a_gpu_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensorrt_rtx, "version", lambda package: "1.7.1.116")
+    monkeypatch.setattr(tensorrt_rtx, "installed_version", lambda package: "1.7.1.116")
     monkeypatch.setattr(tensorrt_rtx, "probe", lambda: DeviceState(name="RTX 4090", architecture="sm89", driver="12.8"))
     assert tensorrt_rtx.availability().run
 

@@ -29,6 +29,11 @@ if WITHOUT:
 
     importlib.metadata.Distribution.from_name = from_name
 
+    import edgevit.targets.installed
+
+    # The folder beside the package says that it is there; only the metadata can be made to say that it is not.
+    edgevit.targets.installed._from_folder = lambda package: None
+
 if STOP:
     import edgevit.terminal.progress
 
