@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import queue
+import threading
 from typing import TYPE_CHECKING, Any
 
 from edgevit.errors import BuildError, BundleError, InputError, UnavailableError, missing_package
@@ -264,15 +265,27 @@ def _check_options(options: dict[str, str]) -> None:
             raise InputError(f"expected options of openvino ({known}), found {key}={value}")
 
 
-@functools.cache
+_OPENING = threading.Lock()
+
+
 def _core() -> Any:
-    """The one Core of this process.
+    """The one Core of this process, whoever asks first.
 
     The CPU plugin gives the thread that loads it an alternate signal stack and takes it away with the plugin. Two
     Cores that end in the order they began leave the thread with a stack that is gone, and Python handles signals on
     it: the next Ctrl-C is a segmentation fault (OpenVINO 2026.4.1).
     """
-    return _openvino().Core()
+    with _OPENING:
+        return _made_core()
+
+
+@functools.cache
+def _made_core() -> Any:
+    openvino = _openvino()
+    # Its table of element types is made at the first look and lets go of the GIL while it is: two threads whose first
+    # calls meet there wait for each other for ever (2026.4.1). Here it is made before any thread can call.
+    openvino.Type.f32.to_dtype()
+    return openvino.Core()
 
 
 def _openvino() -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -164,3 +166,25 @@ except KeyboardInterrupt:
     state = pickle.dumps((build.build, str(build.directory)))
     result = subprocess.run([sys.executable, "-c", code], input=state, capture_output=True, check=False)
     assert (result.returncode, result.stdout) == (0, b"interrupted\n"), result.stderr
+
+
+def test_the_first_calls_of_several_threads_cannot_wait_for_each_other(monkeypatch):
+    """OpenVINO's table of types deadlocks when two threads are the first to need it: it is made with the Core."""
+    import openvino as ov
+
+    made = []
+
+    class FirstLook:
+        def to_dtype(self):
+            made.append("types")
+
+    def core():
+        made.append("core")
+        return object()
+
+    monkeypatch.setattr(ov, "Type", type("Type", (), {"f32": FirstLook()}))
+    monkeypatch.setattr(ov, "Core", core)
+    monkeypatch.setattr(openvino, "_made_core", functools.cache(openvino._made_core.__wrapped__))
+    with ThreadPoolExecutor(4) as pool:
+        cores = set(pool.map(lambda _: openvino._core(), range(16)))
+    assert (made, len(cores)) == (["types", "core"], 1)
