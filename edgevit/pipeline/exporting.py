@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -39,6 +40,8 @@ from edgevit.targets import get_target, parse_target
 from edgevit.targets.base import BuildSource
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edgevit.sets import SampleSet
     from edgevit.types import BenchReport, FloatModel, OnnxModel, ParityReport, Precision, QuantPlan
 
@@ -107,7 +110,8 @@ def _draft(recipe: Recipe, targets: tuple[str, ...], bench: Workbench, progress:
     evaluation = _evaluation(bench, model, evaluation_set, recipe, progress)
     model = _without_modules(model)
     plan, simulated = _quantization(bench, model, graphs, calibration_set, recipe, progress)
-    sources = _build_sources(graphs, simulated, plan)
+    again = functools.partial(_loaded_again, recipe, model.digest)
+    sources = _build_sources(again, graphs, simulated, plan)
     built_files = {text: built(bench, text, sources, recipe, progress) for text in targets}
     compared = comparison(
         model.task, model.trained, recipe.parity.budget, model.labels, model.signature.outputs[0].name
@@ -314,11 +318,14 @@ def _quantization(
 
 
 def _build_sources(
-    graphs: dict[str, OnnxModel], simulated: dict[str, OnnxModel], plan: QuantPlan | None
+    again: Callable[[], FloatModel],
+    graphs: dict[str, OnnxModel],
+    simulated: dict[str, OnnxModel],
+    plan: QuantPlan | None,
 ) -> dict[str, BuildSource]:
     """What a target builds each part from."""
     plans = {} if plan is None else split(plan, graphs)
     return {
-        part: BuildSource(float_model=None, onnx=graph, quantized=simulated.get(part), plan=plans.get(part))
+        part: BuildSource(float_model=again, onnx=graph, quantized=simulated.get(part), plan=plans.get(part))
         for part, graph in graphs.items()
     }
