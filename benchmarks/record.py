@@ -195,20 +195,26 @@ def plain(result: Result) -> str:
 
 def update_readme(results: Sequence[Result], path: Path = README) -> None:
     """Replaces what stands between the two markers."""
-    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}\n\n{markdown(results)}\n{END}{after}", encoding="utf-8")
+    replace_between(path, BEGIN, END, markdown(results))
+
+
+def replace_between(path: Path, begin: str, end: str, text: str) -> None:
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, _, after = rest.partition(end)
+    path.write_text(f"{before}{begin}\n\n{text}\n{end}{after}", encoding="utf-8")
+
+
+def machine_line(result: Result) -> str:
+    machine = result.machine
+    return f"{machine.cpu}, {best_instruction_set(machine.instruction_sets)}, {machine.cores} cores"
 
 
 def _heading(result: Result) -> list[str]:
-    machine = result.machine
+    packages = result.machine.packages
     versions = ", ".join(
-        f"{name} {machine.packages[name]}"
-        for name in ("torch", "openvino", "onnxruntime", "nncf")
-        if name in machine.packages
+        f"{name} {packages[name]}" for name in ("torch", "openvino", "onnxruntime", "nncf") if name in packages
     )
-    where = f"{machine.cpu}, {best_instruction_set(machine.instruction_sets)}, {machine.cores} cores"
-    return [f"### {result.suite}, {where}", "", f"{result.started[:10]}, {versions}.", ""]
+    return [f"### {result.suite}, {machine_line(result)}", "", f"{result.started[:10]}, {versions}.", ""]
 
 
 def _body(result: Result) -> list[str]:
@@ -219,15 +225,15 @@ def _body(result: Result) -> list[str]:
             (item.name, item.target, item.measured, f"{item.status}{f': {item.reason}' if item.reason else ''}")
             for item in findings.figures
         )
-        lines += _table(("figure", "target", "measured", "status"), rows)
+        lines += markdown_table(("figure", "target", "measured", "status"), rows)
     for table in findings.tables:
-        lines += [table.title, "", *_table(table.columns, table.rows)]
+        lines += [table.title, "", *markdown_table(table.columns, table.rows)]
         if table.note:
             lines += [table.note, ""]
     return lines
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Markdown that also reads well as plain text."""
     widths = [max(len(row[index]) for row in (columns, *rows)) for index in range(len(columns))]
     lines = [

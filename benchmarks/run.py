@@ -20,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))  # the checkout that the suites belong to, installed or not
 
 import record  # noqa: E402
+from front import update_front  # noqa: E402
 from processes import StepError  # noqa: E402
 
 from edgevit.errors import EdgevitError  # noqa: E402
@@ -49,7 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
         if folder is not None:
             print(f"Recorded in {record.write_result(result, folder)}", file=sys.stderr)
     if folder == record.RESULTS:
-        record.update_readme(record.read_results(folder))
+        results = record.read_results(folder)
+        record.update_readme(results)
+        update_front(results)
     return status
 
 

@@ -206,6 +206,19 @@ def test_the_readme_of_the_suites_shows_what_was_recorded(repository: Path, reco
     assert copy.read_text(encoding="utf-8") == readme.read_text(encoding="utf-8"), "run: python benchmarks/run.py"
 
 
+def test_the_front_page_shows_what_was_recorded(
+    repository: Path, record: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import front
+
+    copy, picture = tmp_path / "README.md", tmp_path / "picture.svg"
+    copy.write_text((repository / "README.md").read_text(encoding="utf-8"), encoding="utf-8")
+    front.update_front(record.read_results(repository / "benchmarks" / "results"), copy, picture)
+    assert copy.read_text(encoding="utf-8") == (repository / "README.md").read_text(encoding="utf-8")
+    if picture.exists():
+        assert picture.read_text(encoding="utf-8") == (repository / front.PICTURE).read_text(encoding="utf-8")
+
+
 def test_every_figure_of_the_front_page_was_recorded(repository: Path, record: Any) -> None:
     results = record.read_results(repository / "benchmarks" / "results")
     recorded = quantities([record.markdown(results)])
