@@ -25,6 +25,8 @@ Precision = Literal["float32", "float16", "bfloat16", "int8", "int8d", "int8w", 
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "bfloat16", "int8", "int8d", "int8w", "int4w")
 Task = Literal["image-classification", "image-features", "text-classification", "token-classification", "translation"]
 Verdict = Literal["passed", "failed", "inconclusive", "not executed"]
+UNTAGGED = -100
+"""The tag of a token that is not the first of its word: it is in no metric."""
 
 
 class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -302,12 +304,45 @@ class Closeness(Value, frozen=True, kw_only=True):
     max_abs_error: float
 
 
+class CorpusScore(Value, frozen=True, kw_only=True):
+    """A score of all translations together (BLEU, chrF), 0 to 100, against the set's own."""
+
+    metric: str
+    reference: float
+    build: float
+    difference: float
+    """build - reference."""
+    interval: Interval
+    """Of the difference, by a paired bootstrap over texts."""
+
+
+class TokenAgreement(Value, frozen=True, kw_only=True):
+    """Both given the same tokens so far, the reference's own: how often the build goes on as it does."""
+
+    tokens: int
+    agreement: float
+    """Percent of the tokens, the end of each text included."""
+
+
+class LengthBin(Value, frozen=True, kw_only=True):
+    """The answers to texts of `low` to `high` tokens, percent right."""
+
+    low: int
+    high: int
+    answers: int
+    """Texts; of tags words."""
+    reference: float | None
+    """None without labels."""
+    build: float | None
+    agreement: float
+
+
 class WorstSample(Value, frozen=True, kw_only=True):
     name: str
     score: float
     """KL divergence in nats (cosine distance where there are no class scores)."""
     reference: str
-    """The reference's label, or empty."""
+    """The reference's label or text, or empty."""
     build: str
     truth: str = ""
 
@@ -337,6 +372,12 @@ class Rung(Value, frozen=True, kw_only=True):
     flips: Flips | None = None
     closeness: Closeness | None = None
     worst: tuple[WorstSample, ...] = ()
+    scores: tuple[CorpusScore, ...] = ()
+    """Of translations with a truth."""
+    tokens: TokenAgreement | None = None
+    """Of translations: under teacher forcing, as `closeness` is."""
+    lengths: tuple[LengthBin, ...] = ()
+    """Of texts: by the length of what was read."""
     verdict: Verdict
     reason: str
     """Why this verdict, in one sentence; for `inconclusive` it says how many samples would do."""

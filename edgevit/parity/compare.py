@@ -11,14 +11,18 @@ import numpy as np
 
 from edgevit.errors import InputError, SetError
 from edgevit.parity import verdict
+from edgevit.parity.lengths import added, length_bins, tally_by_length
 from edgevit.parity.metrics import ClosenessSums, SampleCloseness, finite_rows, sample_closeness
 from edgevit.parity.statistics import Decision, agreement_with_reference, non_inferiority
+from edgevit.parity.tags import Cluster, clustered_non_inferiority, clusters_of, judged_tokens
 from edgevit.parity.tasks import Labels, Tally, TaskMetric, known_labels, tally, task_metric
 from edgevit.parity.verdict import Budget, Judgement
 from edgevit.types import Closeness, Flips, Rung, Task, TaskComparison, Value, WorstSample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from edgevit.parity.metrics import BoolArray
 
 WORST_SCORE = 1e9
 """Stands for an infinite divergence, which JSON cannot hold: the score of a sample whose output is not finite."""
@@ -45,7 +49,11 @@ class Outputs(msgspec.Struct, frozen=True, kw_only=True):
     names: Sequence[str]
     values: NDArray[Any]
     labels: Labels | None = None
-    """Class index per sample; only the reference's side is read. All samples have a label or none has."""
+    """Class index per sample, of tags one per token; only the reference's side is read. All samples have it or none."""
+    words: BoolArray | None = None
+    """Of texts, (batch, length): whether a token is the first of a word; read for tags alone."""
+    lengths: Sequence[int] | None = None
+    """Of texts: tokens read of each."""
 
 
 class Ranked(Value, frozen=True, kw_only=True):
@@ -65,6 +73,10 @@ class Comparison(Value, frozen=True, kw_only=True):
     not_finite: int = 0
     first_not_finite: str = ""
     worst: tuple[Ranked, ...] = ()
+    clusters: tuple[Cluster, ...] = ()
+    """Of tags: the answers of each text, three counts of it."""
+    by_length: dict[int, Tally] = {}
+    """Of texts: the counts by length."""
 
 
 def compare(
@@ -110,6 +122,11 @@ def check_reference(reference: Outputs) -> None:
 def extended(state: Comparison, reference: Outputs, build: NDArray[Any], options: ComparisonOptions) -> Comparison:
     """`state` and one more batch; raises InputError where the build's output has another shape than the reference's."""
     metric = task_metric(options.task, options.classes)
+    rows: NDArray[np.int64] | None = None
+    if options.task == "token-classification":
+        reference, build, rows = by_word(reference, build)
+        if not rows.size:
+            return state
     closeness = sample_closeness(reference.values, build, scores=metric is not None)
     labels = known_labels(reference.labels) if options.trained and metric is not None else None
     if state.labelled is not None and state.labelled != (labels is not None):
@@ -122,8 +139,50 @@ def extended(state: Comparison, reference: Outputs, build: NDArray[Any], options
         closeness=state.closeness.plus(closeness),
         not_finite=state.not_finite + len(not_finite),
         first_not_finite=state.first_not_finite or next(iter(not_finite), ""),
-        worst=_worst(state.worst + _ranked(answers, reference.names, closeness, options.worst), options.worst),
+        worst=kept_worst(state.worst + _ranked(answers, reference.names, closeness, options.worst), options.worst),
+        clusters=state.clusters + _clusters(rows, answers, closeness),
+        by_length=added(state.by_length, _by_length(reference.lengths, answers, closeness)),
     )
+
+
+def by_word(reference: Outputs, build: NDArray[Any]) -> tuple[Outputs, NDArray[Any], NDArray[np.int64]]:
+    """The tags of a batch (samples, length, tags) as one row per word that is judged, and each row's text."""
+    values = reference.values
+    if values.ndim != 3 or values.shape != build.shape:
+        raise InputError(
+            f"expected tag scores of shape (batch, length, tags) from both, found {values.shape} and {build.shape}"
+        )
+    judged, known = judged_tokens(reference.labels, reference.words, values.shape[:2])
+    rows, places = np.nonzero(judged)
+    texts: list[int] = rows.tolist()
+    number = np.cumsum(judged, axis=1)[rows, places]
+    labels = reference.labels
+    return (
+        Outputs(
+            names=[f"{reference.names[row]}, word {count}" for row, count in zip(texts, number, strict=True)],
+            values=values[judged],
+            labels=np.asarray(labels)[judged] if known else None,
+            lengths=None if reference.lengths is None else [reference.lengths[row] for row in texts],
+        ),
+        build[judged],
+        rows,
+    )
+
+
+def _clusters(
+    rows: NDArray[np.int64] | None, answers: _Answers | None, closeness: SampleCloseness
+) -> tuple[Cluster, ...]:
+    """Without a truth the reference's answers stand in for it."""
+    if rows is None or answers is None:
+        return ()
+    truths = answers.reference if answers.truths is None else answers.truths
+    return clusters_of(rows, answers.reference == truths, (answers.build == truths) & closeness.finite)
+
+
+def _by_length(lengths: Sequence[int] | None, answers: _Answers | None, closeness: SampleCloseness) -> dict[int, Tally]:
+    if lengths is None or answers is None:
+        return {}
+    return tally_by_length(lengths, (answers.reference, answers.build), answers.truths, closeness.finite)
 
 
 class _Answers(msgspec.Struct, frozen=True):
@@ -175,7 +234,7 @@ def _ranked(
     return tuple(Ranked(severity=int(severity[row]), sample=sample(int(row))) for row in order)
 
 
-def _worst(candidates: tuple[Ranked, ...], keep: int) -> tuple[Ranked, ...]:
+def kept_worst(candidates: tuple[Ranked, ...], keep: int) -> tuple[Ranked, ...]:
     """Sorting is stable: among equals the sample that came first stays first."""
     return tuple(sorted(candidates, key=lambda ranked: (-ranked.severity, -ranked.sample.score))[:keep])
 
@@ -192,13 +251,14 @@ def rung(state: Comparison, options: ComparisonOptions, *, name: str, target: st
         name=name,
         target=target,
         precision=precision,
-        samples=counts.samples,
+        samples=len(state.clusters) or counts.samples,
         labelled=labelled,
-        task=_task_comparison(metric.name, counts, decision) if labelled and metric and decision else None,
+        task=task_comparison(metric.name, counts, decision) if labelled and metric and decision else None,
         agreement=100.0 * counts.agreed / counts.samples if metric else None,
-        flips=_flips(counts, decision) if labelled and decision else None,
+        flips=flips(counts, decision) if labelled and decision else None,
         closeness=closeness,
         worst=tuple(ranked.sample for ranked in state.worst),
+        lengths=length_bins(state.by_length, labelled=labelled),
         verdict=judged.verdict,
         reason=judged.reason,
         samples_needed=judged.samples_needed,
@@ -208,8 +268,10 @@ def rung(state: Comparison, options: ComparisonOptions, *, name: str, target: st
 def _decision(state: Comparison, options: ComparisonOptions) -> Decision | None:
     """The paired test on answers; None where the answers mean nothing or there are none."""
     counts, margin = state.counts, options.budget.margin
-    if not options.trained or options.task != "image-classification":
+    if not options.trained or task_metric(options.task) is None:
         return None
+    if state.clusters:
+        return clustered_non_inferiority(state.clusters, margin)
     if state.labelled:
         return non_inferiority(counts.lost, counts.gained, counts.samples, margin)
     return agreement_with_reference(counts.samples - counts.agreed, counts.samples, margin)
@@ -224,18 +286,19 @@ def _judged(
 ) -> Judgement:
     """What the verdict rests on; `verdict` gives the reasons for this order."""
     budget, counts = options.budget, state.counts
+    words = verdict.Words(answers=f"words of {len(state.clusters)} texts" if state.clusters else "samples")
     if closeness is None or state.not_finite:
-        return verdict.not_finite(state.not_finite, counts.samples, state.first_not_finite)
+        return verdict.not_finite(state.not_finite, counts.samples, state.first_not_finite, words)
     if not options.trained:
         floor = verdict.sqnr_floor(precision) if budget.sqnr_db is None else budget.sqnr_db
         return verdict.untrained(closeness, floor)
     if decision is None:
         return verdict.features(closeness, budget)
     judge = verdict.labelled if state.labelled else verdict.unlabelled
-    return judge(decision, counts, budget.margin)
+    return judge(decision, counts, budget.margin, words)
 
 
-def _task_comparison(metric: str, counts: Tally, decision: Decision) -> TaskComparison:
+def task_comparison(metric: str, counts: Tally, decision: Decision) -> TaskComparison:
     return TaskComparison(
         metric=metric,
         reference=100.0 * counts.reference_right / counts.samples,
@@ -245,5 +308,5 @@ def _task_comparison(metric: str, counts: Tally, decision: Decision) -> TaskComp
     )
 
 
-def _flips(counts: Tally, decision: Decision) -> Flips:
+def flips(counts: Tally, decision: Decision) -> Flips:
     return Flips(lost=counts.lost, gained=counts.gained, changed=counts.changed, mcnemar_p=decision.p)

@@ -14,6 +14,7 @@ from edgevit.parity.tasks import Labels
 from edgevit.types import ParityReport, Rung, Verdict
 
 if TYPE_CHECKING:
+    from edgevit.parity.metrics import BoolArray
     from edgevit.types import Arrays
 
 Progress: TypeAlias = Callable[[int], None]
@@ -40,6 +41,14 @@ class EvaluationBatch(Protocol):
     @property
     def labels(self) -> Labels | None:
         """Class index per sample; None, or None for every sample, in an unlabelled set."""
+
+    @property
+    def words(self) -> BoolArray | None:
+        """Of texts: which tokens begin a word; None for images."""
+
+    @property
+    def lengths(self) -> Sequence[int] | None:
+        """Of texts: tokens of each; None for images."""
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,7 +108,8 @@ def _reference_outputs(outputs: Arrays, batch: EvaluationBatch, options: Compari
     output = options.output or next(iter(outputs), "")
     if output not in outputs:
         raise InputError(f"expected an output '{output}' of the float reference, found {', '.join(outputs) or 'none'}")
-    expected = Outputs(names=batch.names, values=outputs[output], labels=batch.labels)
+    values, labels = outputs[output], batch.labels
+    expected = Outputs(names=batch.names, values=values, labels=labels, words=batch.words, lengths=batch.lengths)
     check_reference(expected)
     return _Expected(output, expected)
 
@@ -123,15 +133,15 @@ def _stepped(one: _Climb, batch: EvaluationBatch, expected: _Expected, options: 
 def _finished(one: _Climb, options: ComparisonOptions) -> Rung:
     stage, samples = one.stage, one.state.counts.samples
     if stage.session is None:
-        return _unjudged(stage, 0, "not executed", stage.reason or "no session was opened for it on this machine")
+        return unjudged(stage, 0, "not executed", stage.reason or "no session was opened for it on this machine")
     if isinstance(one.error, UnavailableError):
-        return _unjudged(stage, samples, "not executed", str(one.error))
+        return unjudged(stage, samples, "not executed", str(one.error))
     if one.error is not None:
-        return _unjudged(stage, samples, "failed", f"stopped after {samples} samples: {one.error}")
+        return unjudged(stage, samples, "failed", f"stopped after {samples} samples: {one.error}")
     return rung(one.state, options, name=stage.name, target=stage.target, precision=stage.precision)
 
 
-def _unjudged(stage: Stage, samples: int, verdict: Verdict, reason: str) -> Rung:
+def unjudged(stage: Stage, samples: int, verdict: Verdict, reason: str) -> Rung:
     return Rung(
         name=stage.name,
         target=stage.target,

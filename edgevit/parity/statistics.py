@@ -121,7 +121,7 @@ def non_inferiority(lost: int, gained: int, samples: int, margin: Margin | None 
     d < -m is never passed (low <= d), however few the samples. With nothing lost and nothing gained, the default
     margin of 0.5 points needs 539 samples; 900 samples with nothing discordant give low = -0.30 points.
     """
-    margin = _checked(margin or Margin(), samples)
+    margin = checked(margin or Margin(), samples)
     limit = margin.points / 100.0
     level = 1.0 - 2.0 * margin.alpha
 
@@ -153,7 +153,7 @@ def agreement_with_reference(disagreements: int, samples: int, margin: Margin | 
     upper bound on the accuracy that can be lost. The interval is Wilson's; McNemar's test does not apply, because a
     difference that can go one way only is significant by construction.
     """
-    margin = _checked(margin or Margin(), samples)
+    margin = checked(margin or Margin(), samples)
     limit = margin.points / 100.0
     level = 1.0 - 2.0 * margin.alpha
 
@@ -171,7 +171,8 @@ def agreement_with_reference(disagreements: int, samples: int, margin: Margin | 
     )
 
 
-def _checked(margin: Margin, samples: int) -> Margin:
+def checked(margin: Margin, samples: int) -> Margin:
+    """The margin; InputError for one that makes no sense, and for no samples."""
     if samples < 1:
         raise InputError(f"expected at least one evaluation sample, found {samples}")
     if not 0.0 < margin.points < 100.0 or not 0.0 < margin.alpha < 0.5:

@@ -1,8 +1,8 @@
 """What counts as the same answer, and as a right one, for each task.
 
 A metric here turns outputs into one comparable answer per sample, and everything after that (agreement, flips, paired
-tests) is the same for all tasks: class indices now, whole sequences under exact match later. A corpus score that is no
-average over samples (BLEU) has no place in this protocol; it needs a resampling comparison of its own.
+tests) is the same for all tasks: class indices here, whole texts under exact match in `sequences`. A corpus score that
+is no average over samples (BLEU) has no place in this protocol; `corpus` resamples it.
 """
 
 from __future__ import annotations
@@ -55,14 +55,11 @@ class TaskMetric(Protocol):
 
 
 class Top1(Value, frozen=True, kw_only=True):
-    """Image classification: the answer is the class with the largest score, the first of equals."""
+    """Classification of images, texts or words of a text: the class with the largest score, the first of equals."""
 
     classes: tuple[str, ...] = ()
     """Names by class index; a class without one is shown as its index."""
-
-    @property
-    def name(self) -> str:
-        return "top-1 accuracy"
+    name: str = "top-1 accuracy"
 
     def answers(self, outputs: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(np.argmax(outputs, axis=-1))
@@ -82,9 +79,20 @@ class Top1(Value, frozen=True, kw_only=True):
         return self.classes[index] if index < len(self.classes) else str(index)
 
 
+METRICS: dict[Task, str] = {
+    "image-classification": "top-1 accuracy",
+    "text-classification": "top-1 accuracy",
+    "token-classification": "token accuracy",
+}
+
+
 def task_metric(task: Task, classes: Sequence[str] = ()) -> TaskMetric | None:
-    """The metric of a task; None for `image-features`, whose outputs are no answers to be right or wrong."""
-    return Top1(classes=tuple(classes)) if task == "image-classification" else None
+    """The metric of a task; None for `image-features`, whose outputs are no answers to be right or wrong.
+
+    Also for `translation`, whose answers are not in its outputs: `parity.sequences` has a loop to run.
+    """
+    name = METRICS.get(task)
+    return None if name is None else Top1(classes=tuple(classes), name=name)
 
 
 class Tally(Value, frozen=True, kw_only=True):

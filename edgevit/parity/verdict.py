@@ -41,14 +41,22 @@ def sqnr_floor(precision: str) -> float:
     float32 engines reach 100 dB and more, and one that silently runs bfloat16 about 42; trained int8 ViTs were seen
     at 14 to 24 dB, and a graph that an engine rewrote wrongly at -3. A stage without a precision gets int8's floor.
     """
-    floors = {"float32": 60.0, "float16": 40.0, "bfloat16": 25.0, "int8": 10.0, "int8w": 20.0, "int4w": 8.0}
+    floors = {
+        "float32": 60.0,
+        "float16": 40.0,
+        "bfloat16": 25.0,
+        "int8": 10.0,
+        "int8d": 10.0,
+        "int8w": 20.0,
+        "int4w": 8.0,
+    }
     return floors.get(precision, floors["int8"])
 
 
-def not_finite(count: int, samples: int, first: str) -> Judgement:
+def not_finite(count: int, samples: int, first: str, words: Words) -> Judgement:
     return Judgement(
         verdict="failed",
-        reason=f"{count} of {samples} samples have NaN or infinite outputs, the first is {first}; "
+        reason=f"{count} of {samples} {words.answers} have NaN or infinite outputs, the first is {first}; "
         "closeness covers the others",
     )
 
@@ -71,9 +79,16 @@ def features(closeness: Closeness, budget: Budget) -> Judgement:
     )
 
 
-def labelled(decision: Decision, counts: Tally, margin: Margin) -> Judgement:
+class Words(Value, frozen=True, kw_only=True):
+    """What a judgement calls the metric and the answers it is an average of."""
+
+    metric: str = "accuracy"
+    answers: str = "samples"
+
+
+def labelled(decision: Decision, counts: Tally, margin: Margin, words: Words) -> Judgement:
     seen = (
-        f"accuracy {decision.difference:+.2f} points on {counts.samples} samples "
+        f"{words.metric} {decision.difference:+.2f} points on {counts.samples} {words.answers} "
         f"(lost {counts.lost}, gained {counts.gained}), {_bounds(decision)}"
     )
     if decision.verdict == "failed" and decision.interval.high >= -margin.points:
@@ -82,11 +97,11 @@ def labelled(decision: Decision, counts: Tally, margin: Margin) -> Judgement:
     return _judgement(decision, seen, margin)
 
 
-def unlabelled(decision: Decision, counts: Tally, margin: Margin) -> Judgement:
+def unlabelled(decision: Decision, counts: Tally, margin: Margin, words: Words) -> Judgement:
     differ = counts.samples - counts.agreed
     seen = (
-        f"no labels, so the reference's answers stand in for the truth: {differ} of {counts.samples} samples differ, "
-        f"at worst {decision.difference:+.2f} points, {_bounds(decision)}"
+        f"no labels, so the reference's answers stand in for the truth: {differ} of {counts.samples} {words.answers} "
+        f"differ, at worst {decision.difference:+.2f} points, {_bounds(decision)}"
     )
     return _judgement(decision, seen, margin)
 

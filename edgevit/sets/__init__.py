@@ -1,6 +1,6 @@
 """Calibration and evaluation sets: images and texts on disk to named samples."""
 
-from edgevit.sets.batches import UNTAGGED, Batch, batches, unpadded_batches
+from edgevit.sets.batches import Batch, batches, unpadded_batches
 from edgevit.sets.opening import SetManifest, open_set
 from edgevit.sets.sample import Sample, SampleSet
 from edgevit.sets.select import (
@@ -15,7 +15,6 @@ from edgevit.sets.select import (
 from edgevit.sets.sheet import SheetManifest
 
 __all__ = [
-    "UNTAGGED",
     "Batch",
     "Sample",
     "SampleSet",

@@ -13,7 +13,7 @@ from edgevit.errors import SetError
 from edgevit.preprocess import check_preprocess, check_text_preprocess, image_tensor, padded, tokenize
 from edgevit.sets.reading import WORKERS, read_each
 from edgevit.sets.select import label_indices, label_places
-from edgevit.types import TextPreprocess
+from edgevit.types import UNTAGGED, TextPreprocess
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from edgevit.preprocess import Tokenizer, Tokens
     from edgevit.sets.sample import Sample, SampleSet
     from edgevit.types import Arrays, FloatArray, ImagePreprocess, Preprocess
-
-UNTAGGED = -100
-"""The tag of a token that is not the first of a word: it is in no metric."""
 
 
 class Batch(msgspec.Struct, frozen=True, eq=False):

@@ -20,6 +20,8 @@ class Batch(msgspec.Struct, frozen=True):
     names: list[str]
     inputs: Arrays
     labels: np.ndarray | tuple[int | None, ...] | None = None
+    words: np.ndarray | None = None
+    lengths: tuple[int, ...] | None = None
 
 
 class Linear:

@@ -11,7 +11,6 @@ import pytest
 from edgevit.errors import SetError
 from edgevit.preprocess import Tokenizer, open_tokenizer
 from edgevit.sets import (
-    UNTAGGED,
     SampleSet,
     batches,
     check_disjoint,
@@ -22,7 +21,7 @@ from edgevit.sets import (
     take,
     unpadded_batches,
 )
-from edgevit.types import ImagePreprocess, TextPreprocess
+from edgevit.types import UNTAGGED, ImagePreprocess, TextPreprocess
 
 PHRASES = [
     {"text": "am Dienstag", "target": "on Tuesday", "kind": "day", "tags": ["O", "DAY"]},
