@@ -1,4 +1,4 @@
-"""torch.export of a float model, with a dynamic or a fixed batch."""
+"""torch.export of a float model or of one of its parts, with dynamic lengths and a dynamic or a fixed batch."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edgevit.errors import CaptureError, missing_package
+from edgevit.graph.examples import Traceable, distinct_sizes, example_inputs
 from edgevit.graph.quiet import quiet_torch
 
 if TYPE_CHECKING:
     import torch
 
-    from edgevit.types import FloatModel, TensorSpec
+    from edgevit.types import TensorSpec
 
 MAX_BATCH = 8
 
@@ -24,41 +25,51 @@ class CaptureOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_batch: int = MAX_BATCH
 
 
-def capture(model: FloatModel, options: CaptureOptions | None = None) -> torch.export.ExportedProgram:
-    """The model as a torch.export program; its first dimension is dynamic unless a batch is fixed.
+def capture(model: Traceable, options: CaptureOptions | None = None) -> torch.export.ExportedProgram:
+    """The model, or one part of it, as a torch.export program.
 
-    Raises CaptureError, naming the module and the line, when the model does not trace.
+    First axes are dynamic unless a batch is fixed, and so is every other named dimension of the signature, down to 1
+    and a `past_length` down to 0. Raises CaptureError, naming the module and the line, when the model does not trace.
     """
     options = options or CaptureOptions()
     try:
         import torch
     except ModuleNotFoundError as error:
         raise missing_package("torch", "export", "tracing a model") from error
-    examples = tuple(example_input(spec, options.batch or 2) for spec in model.signature.inputs)
-    shapes = None
-    if options.batch is None:
-        # Traced at batch 2: an example of batch 1 can bake the 1 in.
-        batch = torch.export.Dim("batch", min=1, max=options.max_batch)
-        shapes = tuple(
-            {0: batch} if spec.shape and isinstance(spec.shape[0], str) else {} for spec in model.signature.inputs
-        )
+    # Traced at batch 2: an example of batch 1 can bake the 1 in.
+    examples = example_inputs(model, distinct_sizes(model.signature, options.batch or 2))
+    batch = None if options.batch is not None else torch.export.Dim("batch", min=1, max=options.max_batch)
+    dynamic = [_dynamic(spec, batch) for spec in model.signature.inputs]
     try:
         with quiet_torch(), torch.no_grad():
+            shapes = _shapes(model.module, dynamic) if any(dynamic) else None
             return torch.export.export(model.module, examples, dynamic_shapes=shapes, strict=False)
     except Exception as error:  # torch.export raises a different class for every way a model fails to trace
         raise CaptureError(_explain(model.name, error)) from error
 
 
-def example_input(spec: TensorSpec, batch: int) -> Any:
-    """A seeded tensor of a signature's type; every named dimension gets `batch`."""
-    import torch
+def _dynamic(spec: TensorSpec, batch: Any) -> dict[int, Any]:
+    """Axis to what torch.export calls a dynamic dimension.
 
-    shape = [dim if isinstance(dim, int) else batch for dim in spec.shape]
-    generator = torch.Generator().manual_seed(0)
-    dtype = getattr(torch, spec.dtype)
-    if dtype.is_floating_point:
-        return torch.randn(shape, generator=generator, dtype=dtype)
-    return torch.zeros(shape, dtype=dtype)
+    Lengths are `DYNAMIC`, not named with a range: a table of positions bounds a sum of two of them, which no range of
+    one alone can say.
+    """
+    from torch.export import Dim
+
+    lengths = {axis: Dim.DYNAMIC for axis, dim in enumerate(spec.shape) if axis > 0 and isinstance(dim, str)}
+    first = {0: batch} if batch is not None and spec.shape and isinstance(spec.shape[0], str) else {}
+    return {**first, **lengths}
+
+
+def _shapes(module: Any, dynamic: list[dict[int, Any]]) -> tuple[Any, ...]:
+    """`dynamic` in the form of the module's parameters: what `*past` collects is one nested tuple."""
+    import inspect
+
+    kinds = [parameter.kind for parameter in inspect.signature(module.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return tuple(dynamic)
+    named = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*dynamic[:named], tuple(dynamic[named:]))
 
 
 def _explain(name: str, error: Exception) -> str:

@@ -9,21 +9,25 @@ import numpy as np
 from edgevit.errors import CaptureError, missing_package
 from edgevit.graph import storage
 from edgevit.graph.attention import check_attention
-from edgevit.graph.capture import MAX_BATCH, example_input
+from edgevit.graph.capture import MAX_BATCH
+from edgevit.graph.examples import Traceable, distinct_sizes, example_inputs, named_lengths, size_cases
 from edgevit.graph.names import forget_origin, restore_names
 from edgevit.graph.passes import tidy
 from edgevit.graph.passes.attention_heads import attention_heads
+from edgevit.graph.passes.attention_masks import attention_masks
 from edgevit.graph.passes.gemm_to_matmul import gemm_to_matmul
 from edgevit.graph.passes.name_nodes import name_nodes
 from edgevit.graph.quiet import quiet_torch
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import onnx_ir as ir
     import torch
 
-    from edgevit.types import FloatModel, OnnxModel
+    from edgevit.graph.execute import Executor
+    from edgevit.types import OnnxModel
 
 OPSET = 23
 """The first with an Attention operator: below it attention is a dozen nodes that every engine has to find again."""
@@ -31,7 +35,7 @@ TOLERANCE_DB = 80.0
 """SQNR the float graph must keep against torch; float32 noise of a ViT-L lies above 100 dB."""
 
 
-def lower(program: torch.export.ExportedProgram, model: FloatModel, path: Path) -> OnnxModel:
+def lower(program: torch.export.ExportedProgram, model: Traceable, path: Path) -> OnnxModel:
     """Writes `path` (and its external data above 1.8 GB); opset 23.
 
     Raises CaptureError if the graph fails onnx.checker, loses a parameter's name or an attention block.
@@ -41,6 +45,7 @@ def lower(program: torch.export.ExportedProgram, model: FloatModel, path: Path) 
     forget_origin(graph)
     gemm_to_matmul(graph)
     attention_heads(graph)
+    attention_masks(graph)
     check_attention(graph, model.depth, model.name)
     name_nodes(graph)
     tidy(graph)
@@ -49,15 +54,15 @@ def lower(program: torch.export.ExportedProgram, model: FloatModel, path: Path) 
     return storage.describe(graph, path)
 
 
-def to_graph(program: torch.export.ExportedProgram, model: FloatModel) -> ir.Model:
-    """The dynamo exporter's graph, with the signature's names on inputs, outputs and the batch dimension."""
+def to_graph(program: torch.export.ExportedProgram, model: Traceable) -> ir.Model:
+    """The dynamo exporter's graph, with the signature's names on inputs, outputs and dynamic dimensions."""
     import torch
 
     try:
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
         raise missing_package("onnxscript", "export", "lowering to ONNX") from error
-    examples = tuple(example_input(spec, 2) for spec in model.signature.inputs)
+    examples = example_inputs(model, distinct_sizes(model.signature, 2))
     try:
         with quiet_torch():
             exported = torch.onnx.export(
@@ -93,34 +98,49 @@ def check_file(path: Path) -> None:
         raise CaptureError(f"expected {path.name} to be valid ONNX, onnx.checker found: {first}") from error
 
 
-def check_against_torch(model: FloatModel, onnx_model: OnnxModel, max_batch: int = MAX_BATCH) -> dict[int, float]:
-    """SQNR in dB of ONNX Runtime against torch at batch 1, 2, 3 and `max_batch`, on seeded noise.
+def check_against_torch(
+    model: Traceable, onnx_model: OnnxModel, max_batch: int = MAX_BATCH, longest: Mapping[str, int] | None = None
+) -> dict[int, float]:
+    """SQNR in dB of ONNX Runtime against torch at batch 1, 2, 3 and `max_batch`, the least over all lengths tried.
 
-    Raises CaptureError below `TOLERANCE_DB`: a graph that is right at one batch only has the batch baked in.
+    Lengths run from 1 (a past: from 0) to `longest` of their name, or `examples.LENGTH`. Inputs are seeded noise, valid
+    ids and ragged masks. Raises CaptureError below `TOLERANCE_DB`: a graph that is right at one size only has that
+    size baked in.
     """
-    import torch
-
     from edgevit.graph.execute import Executor
 
     first = onnx_model.signature.inputs[0].shape[0]
     batches = [first] if isinstance(first, int) else sorted({1, 2, 3, max_batch})
+    lengths = named_lengths(model.signature)
     closeness: dict[int, float] = {}
     with Executor(onnx_model.path) as executor:
-        for batch in batches:
-            inputs = tuple(example_input(spec, batch) for spec in model.signature.inputs)
-            with torch.no_grad():
-                expected = _tuple(model.module(*inputs))
-            names = [spec.name for spec in model.signature.inputs]
-            found = executor.run({name: value.numpy() for name, value in zip(names, inputs, strict=True)})
-            for spec, reference in zip(model.signature.outputs, expected, strict=True):
-                closeness[batch] = _sqnr(reference.numpy(), found[spec.name])
-                if closeness[batch] < TOLERANCE_DB:
+        for sizes in size_cases(model.signature, batches, longest or {}):
+            batch = next((size for name, size in sizes.items() if name not in lengths), batches[0])
+            for name, found in _closeness(model, executor, sizes).items():
+                closeness[batch] = min(found, closeness.get(batch, np.inf))
+                if found < TOLERANCE_DB:
+                    at = ", ".join((f"batch {batch}", *(f"{length} {sizes[length]}" for length in lengths)))
                     raise CaptureError(
-                        f"expected {onnx_model.path.name} to give torch's {spec.name} at batch {batch} within "
-                        f"{TOLERANCE_DB:.0f} dB, found {closeness[batch]:.1f} dB; the trace has frozen something that "
-                        "depends on the batch or the input"
+                        f"expected {onnx_model.path.name} to give torch's {name} at {at} within "
+                        f"{TOLERANCE_DB:.0f} dB, found {found:.1f} dB; the trace has frozen something that depends on "
+                        "a size or the input"
                     )
     return closeness
+
+
+def _closeness(model: Traceable, executor: Executor, sizes: Mapping[str, int]) -> dict[str, float]:
+    """SQNR of every output by name, at one set of sizes."""
+    import torch
+
+    inputs = example_inputs(model, sizes)
+    with torch.no_grad():
+        expected = _tuple(model.module(*inputs))
+    names = [spec.name for spec in model.signature.inputs]
+    found = executor.run({name: value.numpy() for name, value in zip(names, inputs, strict=True)})
+    return {
+        spec.name: _sqnr(reference.numpy(), found[spec.name])
+        for spec, reference in zip(model.signature.outputs, expected, strict=True)
+    }
 
 
 def _cause(error: BaseException) -> str:
@@ -138,11 +158,15 @@ def _sqnr(reference: np.ndarray, found: np.ndarray) -> float:
     if reference.shape != found.shape:
         return -np.inf
     noise = float(np.square(reference.astype(np.float64) - found).sum())
-    return float(10 * np.log10(max(float(np.square(reference.astype(np.float64)).sum()), 1e-300) / max(noise, 1e-300)))
+    if noise == 0:
+        return np.inf
+    return float(10 * np.log10(max(float(np.square(reference.astype(np.float64)).sum()), 1e-300) / noise))
 
 
-def _name_dynamic_dimensions(graph: ir.Model, model: FloatModel) -> None:
-    """torch names a dynamic dimension `s77`; the signature's own name is what people read."""
+def _name_dynamic_dimensions(graph: ir.Model, model: Traceable) -> None:
+    """torch names a dynamic dimension `s77`; the signature's own name is what people read, in sums too."""
+    import re
+
     import onnx_ir as ir
 
     renamed: dict[str, str] = {}
@@ -156,5 +180,11 @@ def _name_dynamic_dimensions(graph: ir.Model, model: FloatModel) -> None:
         if value.shape is None:
             continue
         for index, dim in enumerate(value.shape.dims):
-            if isinstance(dim, ir.SymbolicDim) and dim.value in renamed:
-                value.shape[index] = renamed[dim.value]
+            if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
+                value.shape[index] = re.sub(r"\w+", lambda word: renamed.get(word[0], word[0]), dim.value)
+    for value, spec in zip(graph.graph.outputs, model.signature.outputs, strict=True):
+        # Two pasts of one length have two symbols, and a sum has two orders: the signature says it once.
+        if value.shape is not None and len(value.shape) == len(spec.shape):
+            for index, wanted in enumerate(spec.shape):
+                if isinstance(wanted, str) and not isinstance(value.shape[index], int):
+                    value.shape[index] = wanted

@@ -2,7 +2,8 @@
 
 The exporter transposes and folds a linear layer's weight and renames it (`val_13`), and stores equal tensors once (an
 untrained model has one LayerNorm weight for all its blocks). Everything after this pass finds a layer by parameter
-name and may change one layer's weight without changing another's.
+name and may change one layer's weight without changing another's. An embedding that is the output projection as well
+stays one initializer, which the projection reads through a Transpose.
 """
 
 from __future__ import annotations
@@ -134,7 +135,11 @@ def _part_from_others(graph: ir.Graph, name: str) -> None:
     if name not in graph.initializers:  # renamed to `.transposed`
         return
     value = graph.initializers[name]
-    others = [use for use in value.uses() if use.idx not in PARAMETERS.get(use.node.op_type, {})]
+    others = [
+        use
+        for use in value.uses()
+        if use.idx not in PARAMETERS.get(use.node.op_type, {}) and use.node.op_type != "Transpose"
+    ]
     if others and len(others) < len(value.uses()):
         copy = ir.Value(name=f"{name}.copy", const_value=value.const_value, type=value.type, shape=value.shape)
         graph.initializers[f"{name}.copy"] = copy
@@ -145,6 +150,21 @@ def _part_from_others(graph: ir.Graph, name: str) -> None:
 def _equal(one: ir.Value, other: ir.Value) -> bool:
     assert one.const_value is not None and other.const_value is not None
     return np.array_equal(one.const_value.numpy(), other.const_value.numpy())
+
+
+def _transposed(graph: ir.Graph, node: ir.Node, table: ir.Value) -> ir.Value:
+    """An embedding's table as the weight of `node`, a projection onto the same vocabulary: stored once for both."""
+    import onnx_ir as ir
+
+    readers = (use.node for use in table.uses() if use.node.op_type == "Transpose")
+    turn = next(readers, None)
+    if turn is None:
+        turn = ir.node("Transpose", [table], {"perm": (1, 0)}, name=f"{table.name}.transpose")
+        assert table.shape is not None
+        result = turn.outputs[0]
+        result.name, result.type, result.shape = f"{table.name}.transposed", table.type, ir.Shape(table.shape[::-1])
+        graph.insert_before(node, turn)
+    return turn.outputs[0]
 
 
 def _own(graph: ir.Graph, node: ir.Node, index: int, name: str) -> None:
@@ -159,6 +179,9 @@ def _own(graph: ir.Graph, node: ir.Node, index: int, name: str) -> None:
         existing = graph.initializers[name]
         if _equal(existing, value):  # the same parameter read again: a tied weight stays one
             node.replace_input_with(index, existing)
+            return
+        if any(use.node.op_type == "Gather" for use in existing.uses()):
+            node.replace_input_with(index, _transposed(graph, node, existing))
             return
         name = f"{name}.transposed"
     clone = ir.Value(name=name, const_value=value.const_value, type=value.type, shape=value.shape)
