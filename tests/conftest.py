@@ -177,6 +177,14 @@ def tokenizer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def sequences(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Small models of sequences, part by part; see `sequences.Sequences`."""
+    from sequences import Sequences
+
+    return Sequences(tmp_path_factory.mktemp("sequences"))
+
+
 # ------------------------------------------------------------------------------------------- command line
 
 

@@ -10,6 +10,7 @@ import msgspec
 from edgevit.errors import CaptureError, missing_package
 from edgevit.graph.examples import Traceable, distinct_sizes, example_inputs
 from edgevit.graph.quiet import quiet_torch
+from edgevit.graph.recurrent import whole_recurrent_layers
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +42,7 @@ def capture(model: Traceable, options: CaptureOptions | None = None) -> torch.ex
     batch = None if options.batch is not None else torch.export.Dim("batch", min=1, max=options.max_batch)
     dynamic = [_dynamic(spec, batch) for spec in model.signature.inputs]
     try:
-        with quiet_torch(), torch.no_grad():
+        with quiet_torch(), torch.no_grad(), whole_recurrent_layers():
             shapes = _shapes(model.module, dynamic) if any(dynamic) else None
             return torch.export.export(model.module, examples, dynamic_shapes=shapes, strict=False)
     except Exception as error:  # torch.export raises a different class for every way a model fails to trace

@@ -17,7 +17,9 @@ from edgevit.graph.passes.attention_heads import attention_heads
 from edgevit.graph.passes.attention_masks import attention_masks
 from edgevit.graph.passes.gemm_to_matmul import gemm_to_matmul
 from edgevit.graph.passes.name_nodes import name_nodes
+from edgevit.graph.passes.recurrent_weights import recurrent_weights
 from edgevit.graph.quiet import quiet_torch
+from edgevit.graph.recurrent import onnx_translation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +43,9 @@ def lower(program: torch.export.ExportedProgram, model: Traceable, path: Path) -
     Raises CaptureError if the graph fails onnx.checker, loses a parameter's name or an attention block.
     """
     graph = to_graph(program, model)
-    restore_names(graph, dict(model.module.named_parameters()))
+    parameters = dict(model.module.named_parameters())
+    restore_names(graph, parameters)
+    recurrent_weights(graph, parameters)
     forget_origin(graph)
     gemm_to_matmul(graph)
     attention_heads(graph)
@@ -72,6 +76,7 @@ def to_graph(program: torch.export.ExportedProgram, model: Traceable) -> ir.Mode
                 opset_version=OPSET,
                 input_names=[spec.name for spec in model.signature.inputs],
                 output_names=[spec.name for spec in model.signature.outputs],
+                custom_translation_table=onnx_translation(),
                 optimize=True,
                 verbose=False,
             )

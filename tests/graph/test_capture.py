@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from edgevit.errors import CaptureError
-from edgevit.graph.capture import CaptureOptions, capture, example_input
+from edgevit.graph.capture import CaptureOptions, capture
+from edgevit.graph.examples import example_input
 from edgevit.types import TensorSpec
 
 
