@@ -35,8 +35,6 @@ def adopt(model: FloatModel, path: Path, batch: int | None = None) -> OnnxModel:
 
     Raises CaptureError where the opset cannot be upgraded or the result is no valid ONNX.
     """
-    import onnx_ir as ir
-
     assert model.onnx is not None
     graph = _upgraded(model.onnx)
     if not model.quantized:
@@ -46,7 +44,6 @@ def adopt(model: FloatModel, path: Path, batch: int | None = None) -> OnnxModel:
         name_nodes(graph)
     _set_shapes(graph, model.signature.inputs, batch)
     tidy(graph)
-    ir.external_data.load_to_model(graph)  # they are to lie beside the new file, or in it
     storage.save(graph, path)
     check_file(path)
     return storage.describe(graph, path)

@@ -14,31 +14,67 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-INLINE_LIMIT = 1_800_000_000
-"""Bytes of weights up to which one file holds everything; protobuf itself ends at 2 GiB."""
+INLINE_LIMIT = 16_000_000
+"""Bytes of weights up to which one file holds everything. Weights beside the graph are memory-mapped by every reader;
+inside it they are copied by each, twice while protobuf is at work (a ViT-B session: 0.8 GB against 1.4 GB)."""
+PROTOBUF_LIMIT = 1_800_000_000
+"""The same for a file that leaves the pipeline and is easier to handle alone; protobuf itself ends at 2 GiB."""
+PAGE = 4096
+"""Weights beside the graph begin on a page each, so that every reader may map them as they are."""
 
 
 def load(path: Path) -> ir.Model:
-    """The graph of an ONNX file; external data stays on disk, memory-mapped, until a tensor is read."""
+    """The graph of an ONNX file, whose external data stay on disk: they are mapped each time a tensor is read, and no
+    longer than its array is in use. The files must stay as they are while the graph is.
+    """
     try:
         import onnx_ir as ir
     except ModuleNotFoundError as error:
         raise missing_package("onnx-ir", "export", "reading an ONNX graph") from error
-    return ir.load(path)
+    graph = ir.load(path)
+    for value in graph.graph.initializers.values():
+        if isinstance(value.const_value, ir.ExternalTensor):
+            value.const_value = _mapped_when_read(value.const_value)
+    return graph
 
 
-def save(model: ir.Model, path: Path) -> None:
-    """Writes the graph; above `INLINE_LIMIT` the weights go into one file `<name>.data` beside it.
+def _mapped_when_read(tensor: ir.ExternalTensor) -> ir.LazyTensor:
+    """An external tensor keeps its pages once it was read; a new one for every reading lets go of them."""
+    import onnx_ir as ir
+
+    def mapped() -> ir.ExternalTensor:
+        return ir.ExternalTensor(
+            tensor.location,
+            tensor.offset,
+            tensor.length,
+            tensor.dtype,
+            shape=tensor.shape,
+            name=tensor.name or "",
+            base_dir=tensor.base_dir,
+        )
+
+    return ir.LazyTensor(mapped, tensor.dtype, tensor.shape, name=tensor.name)
+
+
+def save(model: ir.Model, path: Path, inline_limit: int | None = None) -> None:
+    """Writes the graph; more bytes of weights than `inline_limit` (absent: `INLINE_LIMIT`) go into `<name>.data` beside
+    it, one after the other, so that what is computed when it is read never exists as a whole.
 
     Weights that an earlier graph of that name left there are removed: the digest would count them.
     """
     import onnx_ir as ir
 
-    weights = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
-    beside = weights > INLINE_LIMIT
-    ir.save(model, path, external_data=data_path(path).name if beside else None)
-    if not beside:
+    beside = weight_bytes(model) > (INLINE_LIMIT if inline_limit is None else inline_limit)
+    if beside:
+        ir.save(model, path, external_data=data_path(path).name, alignment=PAGE, align_threshold=PAGE)
+    else:
+        ir.save(model, path)
         data_path(path).unlink(missing_ok=True)
+
+
+def weight_bytes(model: ir.Model) -> int:
+    """Bytes of all initializers."""
+    return sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
 
 
 def data_path(path: Path) -> Path:

@@ -115,8 +115,7 @@ def _replace_with_bias(model: ir.Model, node: ir.Node, bias: ir.Value) -> None:
 
 def _scale_columns(model: ir.Model, layer: Layer, factors: FloatArray) -> None:
     value = model.graph.initializers[layer.name]
-    assert value.const_value is not None
-    _assign(model, value, value.const_value.numpy() * factors[:, None])
+    _scale_when_read(value, factors[:, None])
 
 
 def _multiply_input(model: ir.Model, layers: Sequence[Layer], inverse: FloatArray) -> None:
@@ -148,12 +147,24 @@ def _absorb(model: ir.Model, into: str, inverse: FloatArray) -> None:
     rows = np.ones(layer.out_channels, np.float32)
     rows[-len(inverse) :] = inverse
     weight = initializers[name]
-    assert weight.const_value is not None
-    _assign(model, weight, weight.const_value.numpy() * rows[None, :])
+    _scale_when_read(weight, rows[None, :])
     if layer.bias is not None:
         bias = initializers[layer.bias]
         assert bias.const_value is not None
         _assign(model, bias, bias.const_value.numpy() * rows)
+
+
+def _scale_when_read(value: ir.Value, factors: FloatArray) -> None:
+    """Multiplies a weight by what broadcasts over it whenever it is read: no second copy of all weights ever exists."""
+    import onnx_ir as ir
+
+    before, name = value.const_value, value.name
+    assert before is not None
+
+    def scaled() -> ir.TensorProtocol:
+        return ir.tensor(np.asarray(before.numpy() * factors, dtype=np.float32), name=name)
+
+    value.const_value = ir.LazyTensor(scaled, before.dtype, ir.Shape(before.numpy().shape), name=name)
 
 
 def _assign(model: ir.Model, value: ir.Value, array: FloatArray) -> None:

@@ -147,7 +147,7 @@ def prepare(source: BuildSource, precision: Precision, path: Path, target: str) 
     attention_for_onnxruntime(graph)
     if not any(node.op_type == "Attention" and node.domain == "" for node in graph.graph):
         graph.opset_imports[""] = OPSET
-    storage.save(graph, path)
+    storage.save(graph, path, storage.PROTOBUF_LIMIT)  # as the build in the bundle will be: one file where possible
     return graph.opset_imports[""]
 
 

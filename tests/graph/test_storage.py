@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -78,3 +80,30 @@ def test_saving_again_leaves_no_old_weights(big, tiny, monkeypatch):
     storage.save(graph, big.path)
     assert not storage.data_path(big.path).exists()
     assert storage.digest_onnx(big.path) == tiny.onnx.digest
+
+
+def test_what_was_read_is_mapped_no_longer_than_it_is_used(big):
+    """Or the pages of all weights stay with a process that looked at each of them once."""
+    graph = storage.load(big.path)
+    data = str(storage.data_path(big.path))
+
+    def mapped() -> bool:
+        return data in Path("/proc/self/maps").read_text()
+
+    weight = max((value.const_value for value in graph.graph.initializers.values()), key=lambda tensor: tensor.nbytes)
+    array = weight.numpy()
+    assert mapped()
+    copy = array.copy()
+    del array
+    assert not mapped()
+    np.testing.assert_array_equal(weight.numpy(), copy)
+
+
+def test_large_weights_begin_on_a_page(tmp_path, big):
+    import onnx
+
+    proto = onnx.load(big.path, load_external_data=False)
+    entries = [{entry.key: entry.value for entry in tensor.external_data} for tensor in proto.graph.initializer]
+    large = [entry for entry in entries if entry and int(entry["length"]) > storage.PAGE]
+    assert len(large) > 4
+    assert all(int(entry["offset"]) % storage.PAGE == 0 for entry in large)
