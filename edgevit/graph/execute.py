@@ -17,11 +17,21 @@ if TYPE_CHECKING:
 class Executor:
     """An ONNX file opened for reading tensors.
 
+    `taps` are inner tensors that are wanted besides the outputs. Of those in `ranges` only the smallest and the
+    largest element are: the graph finds them itself and holds on to nothing (`range_of` reads them).
     `exact=True` turns every optimization off: Q/DQ pairs then run as written, in float32, which is the simulation that
     the engines' int8 kernels are compared with.
     """
 
-    def __init__(self, path: Path, taps: Sequence[str] = (), *, exact: bool = False, threads: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        taps: Sequence[str] = (),
+        *,
+        ranges: Sequence[str] = (),
+        exact: bool = False,
+        threads: int = 0,
+    ) -> None:
         try:
             import onnxruntime as ort
         except ModuleNotFoundError as error:
@@ -35,8 +45,8 @@ class Executor:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         source = path
         self._tapped: Path | None = None
-        if taps:
-            source = self._tapped = _with_taps(path, taps)
+        if taps or ranges:
+            source = self._tapped = _with_taps(path, taps, ranges)
         try:
             self._session: Any = ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
         finally:
@@ -45,7 +55,7 @@ class Executor:
         self._outputs = [value.name for value in self._session.get_outputs()]
 
     def run(self, inputs: Arrays) -> Arrays:
-        """Every output and tap by name."""
+        """Every output and tap by name, and the ends of the ranges."""
         values = self._session.run(self._outputs, inputs)
         return dict(zip(self._outputs, values, strict=True))
 
@@ -61,7 +71,12 @@ class Executor:
         self.close()
 
 
-def _with_taps(path: Path, taps: Sequence[str]) -> Path:
+def range_of(name: str, values: Arrays) -> tuple[float, float]:
+    """The smallest and the largest element of one of an executor's `ranges`, out of what it returned."""
+    return float(values[f"{name}.low"]), float(values[f"{name}.high"])
+
+
+def _with_taps(path: Path, taps: Sequence[str], ranges: Sequence[str]) -> Path:
     """A copy of the graph beside the original with inner tensors as further outputs; weights are not copied.
 
     The copy keeps its weights as external data in the original's data file where there is one, else inline.
@@ -76,6 +91,10 @@ def _with_taps(path: Path, taps: Sequence[str]) -> Path:
     for name in dict.fromkeys(taps):
         if name not in present:
             model.graph.output.append(onnx.ValueInfoProto(name=name))
+    for name in dict.fromkeys(ranges):
+        for operator, end in (("ReduceMin", "low"), ("ReduceMax", "high")):
+            model.graph.node.append(onnx.helper.make_node(operator, [name], [f"{name}.{end}"], keepdims=0))
+            model.graph.output.append(onnx.ValueInfoProto(name=f"{name}.{end}"))
     handle, name = tempfile.mkstemp(prefix=".tapped-", suffix=".onnx", dir=path.parent)
     os.close(handle)
     tapped = path.with_name(name.rpartition("/")[2])

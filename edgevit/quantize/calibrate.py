@@ -8,11 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 
 from edgevit.errors import SetError
 from edgevit.graph import storage
-from edgevit.graph.execute import Executor
+from edgevit.graph.execute import Executor, range_of
 from edgevit.graph.layers import Layer, quantizable_layers
 from edgevit.quantize.observers import InputObserver
 from edgevit.quantize.statistics_file import statistics_digest
@@ -47,21 +46,21 @@ def calibrate(
     layers = quantizable_layers(storage.load(model.path))
     observers = _observers(layers, options)
     ranges: dict[str, tuple[float, float]] = {}
-    taps = [*observers, *(layer.output for layer in layers)]
     inputs = {spec.name for spec in model.signature.inputs}
+    taps, outputs = [name for name in observers if name not in inputs], [layer.output for layer in layers]
     samples = 0
-    with Executor(model.path, [name for name in taps if name not in inputs], threads=options.threads) as executor:
+    with Executor(model.path, taps, ranges=outputs, threads=options.threads) as executor:
         for batch in batches:
             values = {**executor.run(batch), **batch}
             for name, observer in observers.items():
-                observer.update(values[name])
+                observer.update(values.pop(name))
             for layer in layers:
-                ranges[layer.name] = _widened(ranges.get(layer.name), values[layer.output])
+                ranges[layer.name] = _widened(ranges.get(layer.name), *range_of(layer.output, values))
             samples += len(next(iter(batch.values())))
             progress(samples)
     if samples == 0:
         raise SetError(f"expected samples in the calibration set {options.set_name}, found none; name another set")
-    seen = {name: observer.result() for name, observer in observers.items()}
+    seen = {name: observers.pop(name).result() for name in list(observers)}
     result = CalibrationStats(
         model_digest=model.digest,
         set_digest=options.set_digest,
@@ -89,6 +88,5 @@ def _observers(layers: tuple[Layer, ...], options: CalibrationOptions) -> dict[s
     return observers
 
 
-def _widened(known: tuple[float, float] | None, values: np.ndarray) -> tuple[float, float]:
-    low, high = float(values.min()), float(values.max())
+def _widened(known: tuple[float, float] | None, low: float, high: float) -> tuple[float, float]:
     return (low, high) if known is None else (min(low, known[0]), max(high, known[1]))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgevit.graph import storage
-from edgevit.graph.execute import Executor
+from edgevit.graph.execute import Executor, range_of
 
 
 def test_taps_are_read_beside_the_outputs_and_change_none(tiny):
@@ -40,3 +40,12 @@ def test_tapping_works_with_external_data(tiny, tmp_path, monkeypatch):
     with Executor(tiny.onnx.path, ["gelu"], exact=True) as one, Executor(path, ["gelu"], exact=True) as other:
         np.testing.assert_array_equal(one.run(tiny.images)["gelu"], other.run(tiny.images)["gelu"])
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["big.onnx", "big.onnx.data"]
+
+
+def test_of_a_range_the_graph_gives_its_two_ends(tiny):
+    taps = {"linear", "gelu", "logits"}
+    with Executor(tiny.onnx.path, ["linear", "gelu"]) as whole, Executor(tiny.onnx.path, ranges=list(taps)) as reduced:
+        tensors, ends = whole.run(tiny.images), reduced.run(tiny.images)
+    assert set(ends) == {"logits", *(f"{name}.{end}" for name in taps for end in ("low", "high"))}
+    for name in taps:
+        assert range_of(name, ends) == (tensors[name].min(), tensors[name].max())
