@@ -47,7 +47,10 @@ if TYPE_CHECKING:
 GRAPH = "model.onnx"
 STATISTICS = "statistics.npz"
 PLAN_SAMPLES = 16
-"""Calibration samples that whole plans are compared and biases corrected on: means settle long before ranges do."""
+"""Calibration samples that biases are corrected on (one half) and whole plans compared on (the other): means settle
+long before ranges do."""
+PLAN_BATCH = 4
+"""Of them at a time: the simulation dequantizes all weights in every run."""
 
 
 def lowered(bench: Workbench, model: FloatModel, recipe: Recipe, progress: Progress) -> dict[str, OnnxModel]:
@@ -187,7 +190,7 @@ def _plan_inputs(
 ) -> list[Arrays]:
     """A few calibration samples as inputs of one part."""
     wanted = take(samples, min(PLAN_SAMPLES, len(samples)), 0)
-    return list(part_inputs(model, graphs, part, wanted, recipe.trace.batch or 2))
+    return list(part_inputs(model, graphs, part, wanted, recipe.trace.batch or PLAN_BATCH))
 
 
 def needs_safe_weights(cpu: str) -> bool:

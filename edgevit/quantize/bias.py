@@ -20,7 +20,7 @@ from edgevit.graph.execute import Executor
 from edgevit.graph.layers import layer_weight, quantizable_layers
 from edgevit.quantize.adjust import adjust_weights
 from edgevit.quantize.scales import fake_quantize
-from edgevit.quantize.simulate import simulated_sqnr
+from edgevit.quantize.simulate import judges_of, sqnr_before
 from edgevit.quantize.write_onnx import write_quantized
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from edgevit.quantize.simulate import Judges
     from edgevit.types import Arrays, OnnxModel, QuantPlan
 
 
@@ -48,17 +49,22 @@ class _Mean:
         return np.asarray(self.total / self.rows)
 
 
-def correct_bias(model: OnnxModel, plan: QuantPlan, batches: Sequence[Arrays]) -> QuantPlan:
+def correct_bias(
+    model: OnnxModel, plan: QuantPlan, batches: Sequence[Arrays], judged: tuple[Judges, float] | None = None
+) -> QuantPlan:
     """The plan with bias corrections measured on the first half of `batches`, if they bring the outputs of the second
     half closer to float; otherwise the plan as it was. Linear layers only.
+
+    `judged`: the second half as judges and the plan's SQNR before them, where that is known already.
     """
     if len(batches) < 2:
         return plan
     half = len(batches) // 2
+    if judged is None:
+        judges = judges_of(model, batches[half:])
+        judged = judges, sqnr_before(judges, plan)
     corrected = _corrected(model, plan, batches[:half])
-    before = simulated_sqnr(model, plan, batches[half:])
-    after = simulated_sqnr(model, corrected, batches[half:])
-    return corrected if after > before else plan
+    return corrected if sqnr_before(judged[0], corrected) > judged[1] else plan
 
 
 def _corrected(model: OnnxModel, plan: QuantPlan, batches: Sequence[Arrays]) -> QuantPlan:

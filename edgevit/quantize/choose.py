@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from edgevit.quantize.bias import correct_bias
-from edgevit.quantize.planner import PlanOptions, make_plan
-from edgevit.quantize.simulate import simulated_sqnr
+from edgevit.quantize.planner import PlanOptions, candidate_plans
+from edgevit.quantize.simulate import judges_of, sqnr_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,13 +26,19 @@ def choose_plan(
     batches: Sequence[Arrays],
     progress: Callable[[str], None] = lambda layer: None,
 ) -> QuantPlan:
-    """The plan under `options`, or the same without equalization where that is closer to float on `batches`.
+    """The plan under `options`, or the same without equalization where that is closer to float.
 
-    With `options.bias_correction` biases are corrected on the first half of `batches`, if the second half agrees.
+    With two or more `batches` the second half of them judges, and with `options.bias_correction` the first half is
+    what biases are corrected on, if the judges agree.
     """
-    plan = make_plan(model, stats, options, progress)
-    if batches and any(entry.equalization for entry in plan.layers):
-        plain = make_plan(model, stats, msgspec.structs.replace(options, equalize=frozenset()), progress)
-        if simulated_sqnr(model, plain, batches) > simulated_sqnr(model, plan, batches):
-            plan = plain
-    return correct_bias(model, plan, batches) if options.bias_correction else plan
+    plans = candidate_plans(model, stats, options, progress)
+    plan = next(plans)
+    if not batches:
+        return plan
+    judges = judges_of(model, batches[len(batches) // 2 :])
+    sqnr = sqnr_before(judges, plan)
+    for plain in plans:
+        plainly = sqnr_before(judges, plain)
+        if plainly > sqnr:
+            plan, sqnr = plain, plainly
+    return correct_bias(model, plan, batches, (judges, sqnr)) if options.bias_correction else plan

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import numpy as np
@@ -23,10 +23,11 @@ from edgevit.quantize.ranges import choose_input_range, choose_weight_scales, se
 from edgevit.quantize.saturation import pair_safe_scales, seven_bit_scales
 from edgevit.quantize.scales import scale_from_range
 from edgevit.quantize.smoothing import choose_equalization, equalized_stats
+from edgevit.threads import ordered_map, worker_threads
 from edgevit.types import LayerPlan, QuantPlan, SkippedLayer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import onnx_ir as ir
     from numpy.typing import NDArray
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float32]
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MOST_WORKERS = 4
+"""Groups of layers that are decided at the same time; each holds a few copies of its weights."""
 EXPLICIT_GAIN = 0.5
 """An explicit multiplication is another operator in the model; it has to halve the layer's error."""
 
@@ -76,30 +82,91 @@ def make_plan(
 
     Raises PlanError for a skip pattern that matches no layer.
     """
+    return next(candidate_plans(model, stats, options, progress))
+
+
+def candidate_plans(
+    model: OnnxModel,
+    stats: CalibrationStats,
+    options: PlanOptions | None = None,
+    progress: Callable[[str], None] = lambda layer: None,
+) -> Iterator[QuantPlan]:
+    """The plan of `make_plan` and, where it equalizes, the same without; what that leaves alone is decided once."""
     options = options or PlanOptions()
     graph = storage.load(model.path)
     layers = quantizable_layers(graph)
     _check_patterns(options.skip, layers)
-    active = [layer for layer in layers if not _why_float(layer, options)]
-    groups = [_equalize(graph, group, stats, layers, options) for group in _by_input(active)]
+    inputs = _by_input([layer for layer in layers if not _why_float(layer, options)])
+    groups = list(_each(lambda group: _equalize(graph, group, stats, layers, options), inputs))
+    decided = _decided(model, groups, stats, options, progress)
+    yield _plan(model, stats, layers, options, decided)
+    changed = _changed(groups)
+    if changed:
+        plain = [_Group(layers=group, stats=stats.inputs[group[0].name]) for group in inputs]
+        again = [group for group in plain if _names(group.layers) & changed]
+        decided |= _decided(model, again, stats, options, progress)
+        yield _plan(model, stats, layers, options, decided)
+
+
+def _decided(
+    model: OnnxModel,
+    groups: Sequence[_Group],
+    stats: CalibrationStats,
+    options: PlanOptions,
+    progress: Callable[[str], None],
+) -> dict[str, tuple[LayerPlan, float]]:
+    """The entry of every layer of the groups and the relative error of its output, by the layer's name."""
+    graph = storage.load(model.path)
     adjust_weights(graph, _equalization_only(groups))
     adjusted = {layer.name: layer for layer in quantizable_layers(graph)}
-    planned: list[LayerPlan] = []
-    skipped = [
-        SkippedLayer(name=layer.name, reason=reason) for layer in layers if (reason := _why_float(layer, options))
-    ]
-    for group in groups:
-        entries, errors = _plan_group(graph, group, adjusted, stats, options)
+    decided: dict[str, tuple[LayerPlan, float]] = {}
+    for entries, errors in _each(lambda group: _plan_group(graph, group, adjusted, stats, options), groups):
         for entry, error in zip(entries, errors, strict=True):
             progress(entry.name)
+            decided[entry.name] = entry, error
+    return decided
+
+
+def _each(function: Callable[[Item], Result], groups: Sequence[Item]) -> Iterator[Result]:
+    """Of each group in order, on all cores: NumPy computes without the interpreter lock."""
+    workers = worker_threads(MOST_WORKERS)
+    return ordered_map(function, groups, workers, 2 * workers)
+
+
+def _changed(groups: Sequence[_Group]) -> set[str]:
+    """Names of the layers whose weights or inputs the equalization of any group changes."""
+    changed: set[str] = set()
+    for group in groups:
+        if group.factors:
+            changed |= _names(group.layers) | {group.into.removesuffix(VALUES)}
+    return changed
+
+
+def _names(layers: Sequence[Layer]) -> set[str]:
+    return {layer.name for layer in layers}
+
+
+def _plan(
+    model: OnnxModel,
+    stats: CalibrationStats,
+    layers: Sequence[Layer],
+    options: PlanOptions,
+    decided: Mapping[str, tuple[LayerPlan, float]],
+) -> QuantPlan:
+    """The plan of what was decided, in graph order; too noisy layers stay in float."""
+    planned: list[LayerPlan] = []
+    skipped: list[SkippedLayer] = []
+    for layer in layers:
+        reason = _why_float(layer, options)
+        if not reason:
+            entry, error = decided[layer.name]
             sqnr = -10 * math.log10(max(error, 1e-30))
             # An equalized input has already changed the norm before it: that layer has to stay in the plan.
-            if sqnr < options.least_layer_sqnr_db and not entry.equalization:
-                reason = f"its output would keep {sqnr:.1f} dB in int8, below {options.least_layer_sqnr_db:g} dB"
-                skipped.append(SkippedLayer(name=entry.name, reason=reason))
-            else:
+            if sqnr >= options.least_layer_sqnr_db or entry.equalization:
                 planned.append(entry)
-    order = {layer.name: index for index, layer in enumerate(layers)}
+                continue
+            reason = f"its output would keep {sqnr:.1f} dB in int8, below {options.least_layer_sqnr_db:g} dB"
+        skipped.append(SkippedLayer(name=layer.name, reason=reason))
     return QuantPlan(
         model=options.model_name,
         model_digest=model.digest,
@@ -107,8 +174,8 @@ def make_plan(
         samples=stats.samples,
         seed=stats.seed,
         safe_without_vnni=options.safe_without_vnni,
-        layers=tuple(sorted(planned, key=lambda entry: order[entry.name])),
-        skipped=tuple(sorted(skipped, key=lambda entry: order[entry.name])),
+        layers=tuple(planned),
+        skipped=tuple(skipped),
     )
 
 

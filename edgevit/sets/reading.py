@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from edgevit.errors import PreprocessError, SetError
+from edgevit.threads import ordered_map
 
 if TYPE_CHECKING:
     from edgevit.sets.sample import Sample
 
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 WORKERS = 2
 """Decoding threads: Pillow decodes without the interpreter lock, and two keep ahead of one model."""
-
-
-def ordered_map(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int
-) -> Iterator[Result]:
-    """`map(function, items)` on `workers` threads, in order, with at most `ahead` results not yet taken.
-
-    With 0 workers the caller's thread does the work. An exception appears at its item's place, and closing the
-    iterator early cancels what has not begun.
-    """
-    if workers == 0:
-        yield from map(function, items)
-        return
-    pending: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(function, item))
-                if len(pending) >= ahead:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
 
 
 def read_each(

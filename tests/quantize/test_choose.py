@@ -18,7 +18,7 @@ UNCORRECTED = PlanOptions(bias_correction=False)
 
 @pytest.fixture
 def candidates(tiny, monkeypatch):
-    """`make_plan` replaced: with equalization it gives a plan whose factors do harm, without it the plain one."""
+    """`candidate_plans` replaced: first comes a plan whose factors do harm, then the plain one."""
     bad = tuple(float(value) for value in np.exp2(np.tile([-6, 6], 16)).astype(np.float32))
     layers = [
         msgspec.structs.replace(entry, equalization=bad, equalization_into="blocks.0.norm1")
@@ -28,10 +28,7 @@ def candidates(tiny, monkeypatch):
     ]
     harmful = msgspec.structs.replace(tiny.plan, layers=tuple(layers))
 
-    def make_plan(model, stats, options, progress):
-        return harmful if options.equalize else tiny.plan
-
-    monkeypatch.setattr(choose, "make_plan", make_plan)
+    monkeypatch.setattr(choose, "candidate_plans", lambda *arguments: iter([harmful, tiny.plan]))
     return harmful
 
 

@@ -13,7 +13,7 @@ from edgevit.graph import storage
 from edgevit.graph.layers import layer_weight, quantizable_layers
 from edgevit.quantize.adjust import EXPLICIT, adjust_weights
 from edgevit.quantize.calibrate import CalibrationOptions, calibrate
-from edgevit.quantize.planner import PlanOptions, make_plan
+from edgevit.quantize.planner import PlanOptions, candidate_plans, make_plan
 from edgevit.quantize.scales import quantize
 from edgevit.quantize.simulate import simulated_sqnr
 
@@ -259,3 +259,18 @@ def test_a_plan_is_what_the_file_format_can_hold(plan, tiny, stats):
         for entry in each.layers:
             scales = (entry.input_scale, entry.output_scale, *entry.weight_scale)
             assert all(scale > 0 and float(np.float32(scale)) == scale for scale in scales), "exact in float32"
+
+
+def test_the_plan_without_equalization_is_the_one_made_without(outlier_onnx, tiny):
+    """Though what equalization leaves alone is not decided again."""
+    stats = calibrate(outlier_onnx, tiny.batches, CALIBRATION)
+    decided = []
+    equalized, plain = candidate_plans(outlier_onnx, stats, PlanOptions(), decided.append)
+    assert any(entry.equalization for entry in equalized.layers)
+    assert plain == make_plan(outlier_onnx, stats, PlanOptions(equalize=PLAIN))
+    layers = len(equalized.layers) + len(equalized.skipped)
+    assert layers < len(decided) < 2 * layers
+
+
+def test_without_equalization_there_is_one_candidate(tiny, stats):
+    assert len(list(candidate_plans(tiny.onnx, stats, PlanOptions(equalize=PLAIN)))) == 1
