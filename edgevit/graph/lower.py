@@ -38,11 +38,11 @@ TOLERANCE_DB = 80.0
 
 
 def lower(program: torch.export.ExportedProgram, model: Traceable, path: Path) -> OnnxModel:
-    """Writes `path` (and its external data above 1.8 GB); opset 23.
+    """Writes `path` (and its external data above 16 MB); opset 23.
 
     Raises CaptureError if the graph fails onnx.checker, loses a parameter's name or an attention block.
     """
-    graph = to_graph(program, model)
+    graph, weights = _exported(program, model)
     parameters = dict(model.module.named_parameters())
     restore_names(graph, parameters)
     recurrent_weights(graph, parameters)
@@ -55,11 +55,20 @@ def lower(program: torch.export.ExportedProgram, model: Traceable, path: Path) -
     tidy(graph)
     storage.save(graph, path)
     check_file(path)
-    return storage.describe(graph, path)
+    described = storage.describe(graph, path)
+    # The rules of onnxscript's rewriter keep the last graph they have seen, and by that all of torch's weights.
+    for value in (*weights, *graph.graph.initializers.values()):
+        value.const_value = None
+    return described
 
 
 def to_graph(program: torch.export.ExportedProgram, model: Traceable) -> ir.Model:
     """The dynamo exporter's graph, with the signature's names on inputs, outputs and dynamic dimensions."""
+    return _exported(program, model)[0]
+
+
+def _exported(program: torch.export.ExportedProgram, model: Traceable) -> tuple[ir.Model, tuple[ir.Value, ...]]:
+    """The graph, and the values that held torch's weights before they were folded."""
     import torch
 
     try:
@@ -77,19 +86,21 @@ def to_graph(program: torch.export.ExportedProgram, model: Traceable) -> ir.Mode
                 input_names=[spec.name for spec in model.signature.inputs],
                 output_names=[spec.name for spec in model.signature.outputs],
                 custom_translation_table=onnx_translation(),
-                optimize=True,
+                optimize=False,
                 verbose=False,
             )
+            assert exported is not None
+            weights = tuple(exported.model.graph.initializers.values())
+            exported.optimize()
     except torch.onnx.OnnxExporterError as error:
         raise CaptureError(
             f"expected every operator of {model.name} to have an ONNX form, found: {_cause(error)}; "
             "rewrite that operation in the model"
         ) from error
-    assert exported is not None
     graph: ir.Model = exported.model
     _name_dynamic_dimensions(graph, model)
     graph.producer_name, graph.producer_version = "edgevit", ""
-    return graph
+    return graph, weights
 
 
 def check_file(path: Path) -> None:

@@ -1,7 +1,8 @@
-"""Memory of this machine and the peak of this process, read without psutil where the system allows."""
+"""Memory of this machine and of this process: its peak, read without psutil where possible, and what it gives back."""
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -43,3 +44,18 @@ def peak_memory(status: Path = Path("/proc/self/status")) -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def release_memory() -> None:
+    """Gives freed memory back to the system, that of unreachable cycles included.
+
+    glibc keeps what it once had: freed graphs and weights lie between small blocks that live on. After the stages of
+    a ViT-B it held 2 GB that nobody used. Elsewhere than on glibc only the cycles are collected.
+    """
+    gc.collect()
+    if sys.platform == "linux":
+        import ctypes
+
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+        if trim is not None:
+            trim(0)

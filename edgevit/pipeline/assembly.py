@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
@@ -38,7 +39,7 @@ from edgevit.quantize.plan_file import write_plan
 from edgevit.report import CalibrationFacts as ReportedCalibration
 from edgevit.report import ReportData, summarize_plan, write_report
 from edgevit.runtime.selection import open_session, why_not_here
-from edgevit.sets import coverage, take
+from edgevit.sets import coverage
 from edgevit.targets import get_target, on_cpu, parse_target
 from edgevit.targets.base import OpenOptions
 from edgevit.types import Build, BuildPart, Engine, LayerParity, ParityReport, Rung
@@ -61,6 +62,10 @@ REFERENCE_LIMIT = 16 << 20
 """Bytes of reference outputs a bundle carries so that parity can be repeated without torch."""
 PICTURE_SIZE = 160
 """Longest side of the pictures of worst samples in the report, pixels."""
+
+
+LAYERS_BATCH = 2
+"""Samples at a time where the outputs of all layers are held, of both sides: 130 MB for each of a ViT-B."""
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,17 +202,12 @@ def _layers(draft: Draft, progress: Progress) -> tuple[LayerParity, ...]:
     wanted = draft.recipe.parity.layers
     if draft.plan is None or wanted < 1:
         return ()
-    model, samples = draft.model, draft.evaluation.samples
-    samples = take(samples, min(wanted, len(samples)), 0) if model.parts else samples
+    size = draft.recipe.trace.batch or LAYERS_BATCH
     layers: list[LayerParity] = []
     with progress.task("parity of the layers", None):
         for part, plan in split(draft.plan, draft.graphs).items():
-            inputs: list[Arrays] = []
-            for batch in part_inputs(model, draft.graphs, part, samples, draft.evaluation.batch):
-                inputs.append(batch)
-                if not part and sum(len(next(iter(item.values()))) for item in inputs) >= wanted:
-                    break
-            layers.extend(layer_parity(draft.graphs[part], plan, inputs))
+            stream = part_inputs(draft.model, draft.graphs, part, draft.evaluation.samples, size)
+            layers.extend(layer_parity(draft.graphs[part], plan, islice(stream, -(-wanted // size))))
     return tuple(layers)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import msgspec
 import onnx
 import pytest
@@ -13,6 +16,7 @@ from edgevit.graph import storage
 from edgevit.graph.capture import capture
 from edgevit.graph.lower import check_against_torch, check_file, lower
 from edgevit.graph.passes.attention_heads import attention_heads
+from edgevit.sources import SourceOptions, open_source
 from edgevit.types import TensorSpec
 
 
@@ -89,3 +93,14 @@ def test_invalid_files_are_refused_in_one_line(tiny, tmp_path):
     with pytest.raises(CaptureError, match=r"broken.onnx.*Nonsense") as caught:
         check_file(tmp_path / "broken.onnx")
     assert "\n" not in str(caught.value)
+
+
+def test_nothing_keeps_the_weights_of_a_lowered_model(tmp_path):
+    """Not even the exporter's rewriter, whose rules remember the last graph they have seen."""
+    model = open_source("zoo:digits-vit", None, SourceOptions())
+    lower(capture(model), model, tmp_path / "model.onnx")
+    held = [weakref.ref(parameter) for parameter in model.module.parameters()]
+    model = msgspec.structs.replace(model, module=None)
+    gc.collect()
+    assert len(held) > 10
+    assert not any(parameter() is not None for parameter in held)

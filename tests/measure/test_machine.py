@@ -16,7 +16,7 @@ from edgevit.measure.machine import (
     parse_cpuinfo,
     parse_sysctl,
 )
-from edgevit.measure.memory import peak_memory, total_memory
+from edgevit.measure.memory import peak_memory, release_memory, total_memory
 from edgevit.types import Machine
 
 X86 = """processor\t: 0
@@ -137,3 +137,26 @@ def test_peak_memory_of_this_process_is_plausible() -> None:
 def test_the_busy_share_is_a_share() -> None:
     share = busy_share(0.05)
     assert share is None or 0.0 <= share <= 1.0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    """Small blocks that live on, between what is freed, keep glibc from giving it back by itself."""
+
+    def resident() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
+
+    blocks = [bytes(100_000) for _ in range(1000)]
+    kept = blocks[::50]
+    del blocks
+    release_memory()
+    before = resident()
+    blocks = [bytes(100_000) for _ in range(1000)]
+    full = resident()
+    kept += blocks[::50]
+    del blocks
+    release_memory()
+    assert full - before > 80_000_000
+    assert resident() - before < 30_000_000
+    assert len(kept) == 40
