@@ -209,3 +209,19 @@ def test_a_part_says_what_it_cannot_trace():
     with pytest.raises(CaptureError, match="Branch"):
         part = make_part("tags-rnn")
         capture(msgspec.structs.replace(part, name="Branch", module=nn.Sequential()))
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_weights_of_any_size_keep_their_names(tmp_path, cell):
+    """The exporter folds what it makes of a parameter only where it is small."""
+    from edgevit.zoo import recurrent
+    from edgevit.zoo.sequence_config import RecurrentConfig
+
+    config = RecurrentConfig(
+        cell=cell, source_vocabulary=40, target_vocabulary=30, dim=48, encoder_hidden=32, decoder_hidden=64
+    )
+    module = recurrent.initialize_recurrent(config).parts()["decoder"].eval().requires_grad_(False)
+    part = FloatPart(name="decoder", module=module, signature=recurrent.decoder_signature(config))
+    lowered = lower(capture(part), part, tmp_path / "decoder.onnx")
+    names = set(storage.load(lowered.path).graph.initializers)
+    assert {"decoder.layers.0.weight_ih_l0", "decoder.layers.0.weight_hh_l0"} <= names

@@ -24,10 +24,12 @@ ORDERS = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}
 """For each gate of ONNX, which one of torch's it is."""
 WEIGHTS = {1: "weight_ih", 2: "weight_hh"}
 BIAS = 3
+FOLDED_BYTES = 1 << 30
 
 
 def recurrent_weights(model: ir.Model, parameters: Mapping[str, torch.Tensor]) -> int:
     """Raises CaptureError where a layer's weights are not those of a parameter of its module."""
+    _fold(model)
     changed = 0
     for node in model.graph:
         if node.op_type not in ORDERS or node.domain != "":
@@ -40,6 +42,32 @@ def recurrent_weights(model: ir.Model, parameters: Mapping[str, torch.Tensor]) -
             _put(model, node, BIAS, f"{scope}.bias_{suffix}" if scope else f"bias_{suffix}")
         changed += 1
     return changed
+
+
+def _fold(model: ir.Model) -> None:
+    """What the exporter makes of the parameters before a layer reads them, computed: it stops at 8 KB by itself."""
+    from onnxscript.optimizer import fold_constants
+
+    frontier = [
+        value
+        for node in model.graph
+        if node.op_type in ORDERS and node.domain == ""
+        for value in node.inputs[1 : BIAS + 1]
+        if value is not None and value.const_value is None
+    ]
+    wanted: set[ir.Node] = set()
+    while frontier:
+        node = frontier.pop().producer()
+        if node is not None and node not in wanted:
+            wanted.add(node)
+            frontier += [value for value in node.inputs if value is not None]
+    if wanted:
+        fold_constants(
+            model,
+            input_size_limit=FOLDED_BYTES,
+            output_size_limit=FOLDED_BYTES,
+            should_fold=lambda node: node in wanted,
+        )
 
 
 def gate_order(op_type: str, rows: int) -> np.ndarray:
