@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # cores, and one thread adds up in one order.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+pytest_plugins = ["tests.text_models"]
+
 # A slow machine is no failure, and a failure is the same one everywhere.
 settings.register_profile("edgevit", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("edgevit")

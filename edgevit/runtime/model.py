@@ -1,4 +1,4 @@
-"""A bundle opened for an application: arrays in and out, or files in and the task's own result out."""
+"""A bundle opened for an application: arrays in and out, or files and texts in and the task's own result out."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from edgevit.bundle import open_bundle
-from edgevit.errors import InputError
+from edgevit.errors import BundleError, InputError
 from edgevit.files import inside
 from edgevit.runtime.classify import Classification, classify
-from edgevit.runtime.inputs import InputCheck
+from edgevit.runtime.inputs import InputCheck, TextCheck
+from edgevit.runtime.parts import PartsSession
 from edgevit.runtime.selection import best, open_session
+from edgevit.runtime.texts import Tagging, tagging, text_batches, text_class
+from edgevit.runtime.translate import Changes, Translation, as_arrays, generated, settings_for, stream, translation
 from edgevit.targets.base import OpenOptions
 from edgevit.types import ImagePreprocess, TextPreprocess
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from edgevit.bundle import Bundle
     from edgevit.preprocess import Tokenizer
     from edgevit.targets.base import EngineSession
-    from edgevit.types import Arrays, Build, Signature
+    from edgevit.types import Arrays, Build, Generation, Signature
 
 
 LARGEST_BATCH = 32
@@ -73,43 +77,89 @@ class Model:
         """The engine's session under this model, for what only the engine can say (`execution()`)."""
         return self._session
 
+    @property
+    def generation(self) -> Generation | None:
+        """How this model writes text when nothing else is asked for; None for one that writes none."""
+        return self._bundle.manifest.generation
+
+    # ----------------------------------------------------------------------------------------------- arrays
+
     def run(self, inputs: Arrays) -> Arrays:
         """Named arrays in, named arrays out, as the signature has them; a dynamic batch takes any size.
 
-        Raises InputError for a missing or unknown input, a wrong dtype or a wrong shape.
+        Raises InputError for a missing or unknown input, a wrong dtype or a wrong shape; for models of texts also for
+        ids and lengths that the model does not have and a mask that no padding makes.
         """
         self._check(inputs)
+        if isinstance(self._bundle.manifest.preprocess, TextPreprocess):
+            self._check_text(inputs)
         return self._session.run(inputs)
 
-    @functools.cached_property
-    def tokenizer(self) -> Tokenizer:
-        """What a model of texts reads them with. Raises PreprocessError where the file is not the model's."""
-        from edgevit.preprocess import open_tokenizer
+    def generate(
+        self,
+        inputs: Arrays,
+        *,
+        beams: int | None = None,
+        max_length: int | None = None,
+        length_penalty: float | None = None,
+    ) -> Arrays:
+        """Sources, `input_ids` and `attention_mask` int64 (batch, source_length), to what is written for each.
 
-        spec = self._texts()
-        return open_tokenizer(inside(self._bundle.root, spec.tokenizer), sha256=spec.tokenizer_sha256)
+        Gives `sequences` int64 (batch, longest) without the start token, padded on the right; `lengths` int64 (batch,),
+        the end token counted; `scores` float32 (batch,). What is not given is as the bundle has it. Raises InputError
+        as `run` does, and for beams or a length that the model cannot have.
+        """
+        session, settings = self._writing(Changes(beams=beams, max_length=max_length, length_penalty=length_penalty))
+        self._check_sources(inputs)
+        self._check_text(inputs)
+        return as_arrays(generated(session, inputs, self._texts, settings), settings)
 
-    def predict(self, item: Any, *, top: int = 5) -> Any:
+    # ------------------------------------------------------------------------------------- the task's results
+
+    def predict(
+        self,
+        item: Any,
+        *,
+        top: int = 5,
+        beams: int | None = None,
+        max_length: int | None = None,
+        length_penalty: float | None = None,
+    ) -> Any:
         """The task's own result; a list gives a list.
 
         Models of images take a file, bytes, a PIL image or a uint8 array (H, W[, C]): classification gives a
         `Classification`, features a float32 vector. Models of texts take a str or UTF-8 bytes: classification gives a
-        `Classification`, token classification a `Tagging`. Raises PreprocessError for what is no image or no text.
+        `Classification`, token classification a `Tagging`, translation a `Translation`; `beams`, `max_length` and
+        `length_penalty` are for translation alone. Raises PreprocessError for what is no image or no text.
         """
         many = isinstance(item, list | tuple)
         items = list(item) if many else [item]
+        changes = Changes(beams=beams, max_length=max_length, length_penalty=length_penalty)
         limit = self._check.fixed_batch
         if limit and len(items) % limit:
             raise InputError(
                 f"expected a multiple of {limit} inputs for this build of fixed batch {limit}, found {len(items)}"
             )
-        if isinstance(self._bundle.manifest.preprocess, ImagePreprocess):
-            results = self._images(items, self._bundle.manifest.preprocess, top)
+        if self.generation is not None:
+            results = self._translate(items, changes)
+        elif changes != Changes():
+            settings_for(None, changes, self._bundle.manifest.task)
+        elif isinstance(self._bundle.manifest.preprocess, TextPreprocess):
+            results = self._label(items, top)
         else:
-            results = self._label_texts(items, top)
+            results = self._see(items, self._bundle.manifest.preprocess, top)
         return results if many else results[0]
 
-    def _images(self, items: list[Any], spec: ImagePreprocess, top: int) -> list[Any]:
+    def stream(self, text: str | bytes, *, max_length: int | None = None) -> Iterator[str]:
+        """The text that greedy search writes for `text`, piece by piece; together it is `predict(…, beams=1).text`.
+
+        Everything is checked, and the source read, before the first piece is asked for.
+        """
+        session, settings = self._writing(Changes(beams=1, max_length=max_length))
+        ((_, _, batch),) = text_batches([text], self._texts, self.tokenizer)
+        return stream(session, batch, self._texts, self._target_tokenizer, settings)
+
+    def _see(self, items: list[Any], spec: ImagePreprocess, top: int) -> list[Any]:
         from edgevit.preprocess import images_batch
 
         manifest = self._bundle.manifest
@@ -124,24 +174,88 @@ class Model:
                 results.extend(first)
         return results
 
-    def _label_texts(self, items: list[Any], top: int) -> list[Any]:
-        from edgevit.runtime.texts import tagging, text_batches, text_class
-
-        labels = self._bundle.manifest.labels
+    def _label(self, items: list[Any], top: int) -> list[Any]:
+        tags = self._bundle.manifest.task == "token-classification"
         results: list[Any] = [None] * len(items)
-        for places, rows, batch in text_batches(items, self._texts(), self.tokenizer, self._check.fixed_batch):
+        for places, rows, batch in text_batches(items, self._texts, self.tokenizer, self._check.fixed_batch):
             self._check(batch)  # a build of fixed lengths says which it takes
             logits = self._session.run(batch)[self.signature.outputs[0].name]
             for place, row, values in zip(places, rows, logits, strict=True):
-                tags = self._bundle.manifest.task == "token-classification"
-                results[place] = tagging(values, row, labels) if tags else text_class(values, row, labels, top)
+                results[place] = (
+                    tagging(values, row, self.labels) if tags else text_class(values, row, self.labels, top)
+                )
         return results
 
+    def _translate(self, items: list[Any], changes: Changes) -> list[Any]:
+        session, settings = self._writing(changes)
+        results: list[Any] = [None] * len(items)
+        for places, rows, batch in text_batches(items, self._texts, self.tokenizer):
+            found = generated(session, batch, self._texts, settings)
+            for place, row, one in zip(places, rows, found, strict=True):
+                results[place] = translation(one, row, self._target_tokenizer, settings)
+        return results
+
+    # ----------------------------------------------------------------------------------------------- of texts
+
+    @functools.cached_property
+    def tokenizer(self) -> Tokenizer:
+        """What a model of texts reads them with. Raises PreprocessError where the file is not the model's."""
+        from edgevit.preprocess import open_tokenizer
+
+        spec = self._texts
+        own = self.generation is not None and self.generation.tokenizer == spec.tokenizer
+        path = inside(self._bundle.root, spec.tokenizer)
+        return open_tokenizer(path, sha256=spec.tokenizer_sha256, vocabulary=self._target_vocabulary if own else None)
+
+    @functools.cached_property
+    def _target_tokenizer(self) -> Tokenizer:
+        from edgevit.preprocess import open_tokenizer
+
+        assert self.generation is not None
+        if self.generation.tokenizer == self._texts.tokenizer:
+            return self.tokenizer
+        return open_tokenizer(inside(self._bundle.root, self.generation.tokenizer), vocabulary=self._target_vocabulary)
+
+    @property
+    def _target_vocabulary(self) -> int | None:
+        """How many different tokens the decoder can write."""
+        last = self.signature.outputs[0].shape[-1]
+        return last if isinstance(last, int) else None
+
+    @property
     def _texts(self) -> TextPreprocess:
         spec = self._bundle.manifest.preprocess
         if not isinstance(spec, TextPreprocess):
             raise InputError(f"expected a model of texts, found one for {self._bundle.manifest.task}")
         return spec
+
+    @functools.cached_property
+    def _check_text(self) -> TextCheck:
+        from edgevit.preprocess import vocabulary_size
+
+        spec, generation = self._texts, self.generation
+        source = vocabulary_size(inside(self._bundle.root, spec.tokenizer))
+        if generation is None:
+            return TextCheck(spec, source)
+        target = self._target_vocabulary or vocabulary_size(inside(self._bundle.root, generation.tokenizer))
+        return TextCheck(spec, source, (target, generation.max_length))
+
+    @functools.cached_property
+    def _check_sources(self) -> InputCheck:
+        """`InputCheck` of what `generate` takes: the signature without the target."""
+        names = (self._texts.input, self._texts.mask)
+        return InputCheck(self.signature, names)
+
+    def _writing(self, changes: Changes) -> tuple[PartsSession, Generation]:
+        settings = settings_for(self.generation, changes, self._bundle.manifest.task)
+        if not isinstance(self._session, PartsSession):
+            raise BundleError(
+                f"expected the build {self.build.name} to have an encoder and a decoder, found one graph; "
+                "export the bundle again"
+            )
+        return self._session, settings
+
+    # ------------------------------------------------------------------------------------------------ closing
 
     def close(self) -> None:
         with self._closing:
@@ -156,4 +270,4 @@ class Model:
         self.close()
 
 
-__all__ = ["Classification", "Model", "load"]
+__all__ = ["Classification", "Model", "Tagging", "Translation", "load"]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from edgevit.bundle import DRAFT, open_bundle
 from edgevit.errors import BundleError, InputError, UnavailableError
+from edgevit.files import inside
+from edgevit.runtime.parts import open_parts
 from edgevit.targets import get_target
 from edgevit.targets.base import OpenOptions
 from edgevit.targets.processor import instruction_sets
@@ -44,7 +46,10 @@ def open_session(bundle: Bundle, build: Build, options: OpenOptions) -> EngineSe
         raise UnavailableError(f"expected {build.name} to run on this machine: {state.run_reason}; {state.run_fix}")
     if not state.run:
         raise UnavailableError(f"expected the engine of {build.name} on this machine, found none; run: {state.run_fix}")
-    return target.open(bundle.directory(build), build, options)
+    directory = bundle.directory(build)
+    if build.parts:
+        return open_parts(build, lambda part, alone: target.open(inside(directory, part.name), alone, options))
+    return target.open(directory, build, options)
 
 
 def why_not_here(build: Build) -> str:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from edgevit.types import Arrays, Build, Engine, Execution, FloatModel, OnnxModel, Precision, QuantPlan, Signature
 
 
@@ -59,8 +62,27 @@ class BuildSource(msgspec.Struct, frozen=True, kw_only=True):
     plan: QuantPlan | None = None
 
 
+class Loop(Protocol):
+    """A session that is run again and again, some of its outputs being inputs of its next run. For one caller."""
+
+    def step(self, inputs: Arrays) -> Arrays:
+        """Runs with the inputs that are new at every step; returns the outputs that are not fed back.
+
+        They may be the engine's own memory: good until the next step.
+        """
+
+    def select(self, rows: NDArray[np.int64], *, constant: bool) -> None:
+        """Goes on with these rows of everything that is fed back, and with `constant` of the fixed inputs too."""
+
+    def close(self) -> None: ...
+
+
 class EngineSession(Protocol):
-    """An opened build. `run` is thread-safe; after `close` it raises."""
+    """An opened build. `run` is thread-safe; after `close` it raises.
+
+    An engine that can feed its outputs back without copying them has a method `loop(fed, inputs) -> Loop` too: `fed`
+    names the input that each of some outputs becomes, `inputs` is all but what every step brings.
+    """
 
     signature: Signature
     engine: Engine

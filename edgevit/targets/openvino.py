@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from edgevit.errors import BuildError, BundleError, InputError, UnavailableError, missing_package
 from edgevit.targets.base import Availability, ClosedSession, OpenOptions
 from edgevit.targets.installed import installed_version
+from edgevit.targets.openvino_loop import OpenvinoLoop, Ports
 from edgevit.targets.processor import best_instruction_set, instruction_sets
 from edgevit.types import Engine, ExecutedLayer, Execution
 
@@ -112,6 +113,8 @@ class OpenvinoSession:
         self._requests: queue.LifoQueue[Any] = queue.LifoQueue()
         for _ in range(max(1, options.streams)):
             self._requests.put(self._compiled.create_infer_request())
+        self._pairs: queue.LifoQueue[Any] = queue.LifoQueue()
+        """For loops; made when they are first needed."""
 
     def _compile(self, directory: Path, properties: dict[str, Any]) -> Any:
         blob = directory / BLOB
@@ -133,6 +136,15 @@ class OpenvinoSession:
             return {key: results[index] for index, key in enumerate(self._outputs)}
         finally:
             requests.put(request)
+
+    def loop(self, fed: dict[str, str], inputs: Arrays) -> OpenvinoLoop:
+        """Runs again and again with the outputs `fed` as inputs, without copying them; see `targets.base.Loop`."""
+        compiled = self._open()
+        try:
+            requests = self._pairs.get_nowait()
+        except queue.Empty:
+            requests = (compiled.create_infer_request(), compiled.create_infer_request())
+        return OpenvinoLoop(requests, Ports(_openvino(), compiled, self._outputs), fed, inputs, self._pairs.put)
 
     def execution(self) -> Execution:
         """What the compiled model's runtime graph says it executes, layer by layer."""
@@ -176,6 +188,7 @@ class OpenvinoSession:
     def close(self) -> None:
         self._compiled = None
         self._requests = queue.LifoQueue()
+        self._pairs = queue.LifoQueue()
 
 
 def _hint_here(build: Build) -> str:

@@ -1,0 +1,166 @@
+"""Which tokens a decoder writes: the likeliest one at each step, or the best of several sequences.
+
+Both see the decoder as `Steps`. A source's result does not depend on the others of its batch: rows are scored each by
+itself, and those that have ended are taken out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from edgevit.types import FloatArray, Generation
+
+
+class Steps(Protocol):
+    """A decoder over rows of sequences (`runtime.loop.Decoding`)."""
+
+    def step(self, tokens: NDArray[np.int64]) -> FloatArray: ...
+
+    def select(self, rows: NDArray[np.int64]) -> None: ...
+
+
+class Generated(NamedTuple):
+    """One finished sequence: the ids without the start token, with the end token if it was reached."""
+
+    ids: tuple[int, ...]
+    log_probability: float
+    """Of the whole sequence, natural logarithm."""
+
+    def score(self, settings: Generation) -> float:
+        """Sum of log-probabilities / length ** length_penalty, the end token counted (Hugging Face's)."""
+        return float(self.log_probability / len(self.ids) ** settings.length_penalty)
+
+
+class Written(NamedTuple):
+    """What one greedy step added: arrays of one length, a row for each source that had not ended before."""
+
+    sources: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+    log_probabilities: FloatArray
+
+
+def generate(steps: Steps, sources: int, settings: Generation) -> list[Generated]:
+    """The sequence of each of `sources` sources, by greedy search for one beam, by beam search for more."""
+    if settings.beams > 1:
+        return beam_search(steps, sources, settings)
+    ids: list[list[int]] = [[] for _ in range(sources)]
+    sums = [0.0] * sources
+    for written in greedy(steps, sources, settings):
+        for source, token, value in zip(*(column.tolist() for column in written), strict=True):
+            ids[source].append(token)
+            sums[source] += value
+    return [Generated(tuple(row), value) for row, value in zip(ids, sums, strict=True)]
+
+
+def greedy(steps: Steps, sources: int, settings: Generation) -> Iterator[Written]:
+    """The likeliest token at each step, the lowest id among equals, until every source has ended."""
+    alive = np.arange(sources)
+    tokens = np.full(sources, settings.start_token_id, dtype=np.int64)
+    for length in range(1, settings.max_length + 1):
+        logits = steps.step(tokens)
+        tokens = logits.argmax(axis=1)
+        rows = np.arange(len(tokens))
+        yield Written(alive, tokens, logits[rows, tokens] - log_sum_exp(logits))
+        going = np.flatnonzero(tokens != settings.end_token_id)
+        if len(going) == 0 or length == settings.max_length:
+            return
+        if len(going) < len(alive):
+            steps.select(going)
+            alive, tokens = alive[going], tokens[going]
+
+
+def beam_search(steps: Steps, sources: int, settings: Generation) -> list[Generated]:
+    """The best of the sequences that `beams` beams find for each source; the algorithm is Hugging Face's.
+
+    Of the 2 * beams best continuations of a source, those that end and are among the first `beams` are kept, and the
+    first `beams` of the others go on.
+    """
+    beams = [_Source(settings) for _ in range(sources)]
+    going = list(range(sources))
+    tokens = np.full(sources, settings.start_token_id, dtype=np.int64)
+    for _ in range(settings.max_length):
+        logits = steps.step(tokens)
+        values, choices = best_continuations(logits, 2 * settings.beams)
+        parents: list[int] = []
+        first = 0
+        for source in going:
+            rows = slice(first, first + len(beams[source].running))
+            parents += [first + parent for parent in beams[source].extend(values[rows], choices[rows])]
+            first = rows.stop
+        going = [source for source in going if beams[source].running]
+        if not going:
+            break
+        steps.select(np.array(parents, dtype=np.int64))
+        tokens = np.array([row.ids[-1] for source in going for row in beams[source].running], dtype=np.int64)
+    return [source.best() for source in beams]
+
+
+class _Source:
+    """The beams of one source: the sequences that go on, best first, and the best that have ended."""
+
+    def __init__(self, settings: Generation) -> None:
+        self._settings = settings
+        self.running = [Generated((), 0.0)]
+        """Empty when this source is done."""
+        self._ended: list[Generated] = []
+
+    def extend(self, values: FloatArray, choices: NDArray[np.int64]) -> list[int]:
+        """Adds a token: (running, k) log-probabilities and ids of each one's k best. Returns the places of the parents.
+
+        Among equal sums the earlier row wins, then the lower id.
+        """
+        settings = self._settings
+        sums = np.array([row.log_probability for row in self.running])[:, None] + values
+        order = np.lexsort((choices.ravel(), np.arange(sums.size) // sums.shape[1], -sums.ravel()))
+        parents: list[int] = []
+        running: list[Generated] = []
+        for rank, place in enumerate(order[: 2 * settings.beams].tolist()):
+            parent, column = divmod(place, sums.shape[1])
+            token = int(choices[parent, column])
+            row = Generated((*self.running[parent].ids, token), float(sums[parent, column]))
+            if token != settings.end_token_id:
+                running.append(row)
+                parents.append(parent)
+            elif rank < settings.beams:
+                self._ended.append(row)
+        self.running = running[: settings.beams]
+        self._ended = sorted(self._ended, key=self._worth, reverse=True)[: settings.beams]
+        if self._done():
+            self.running = []
+        return parents[: len(self.running)]
+
+    def best(self) -> Generated:
+        """Of all that have ended; what was still going when the length was used up competes as it is."""
+        return max((*self._ended, *self.running), key=self._worth)
+
+    def _done(self) -> bool:
+        if len(self._ended) < self._settings.beams or not self.running:
+            return False
+        return self._settings.early_stopping or self._worth(self._ended[-1]) >= self._worth(self.running[0])
+
+    def _worth(self, row: Generated) -> float:
+        return row.score(self._settings)
+
+
+def log_sum_exp(logits: FloatArray) -> FloatArray:
+    """ln Σ exp of each row: (rows, vocabulary) -> (rows,)."""
+    largest = logits.max(axis=1)
+    result: FloatArray = np.log(np.exp(logits - largest[:, None]).sum(axis=1)) + largest
+    return result
+
+
+def best_continuations(logits: FloatArray, count: int) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Log-probabilities and ids of the `count` likeliest tokens of each row: two arrays (rows, count), unordered."""
+    normalizer = log_sum_exp(logits)[:, None]
+    if count < logits.shape[1]:
+        choices = np.argpartition(logits, logits.shape[1] - count, axis=1)[:, -count:]
+    else:
+        choices = np.broadcast_to(np.arange(logits.shape[1]), logits.shape)
+    return np.take_along_axis(logits, choices, axis=1) - normalizer, choices

@@ -1,0 +1,95 @@
+"""OpenVINO called once a token: what one request gave is read by the other where it lies, with nothing copied.
+
+Two requests take turns, because a request writes its outputs where it wrote them before: fed back into itself they
+would be overwritten while they are read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edgevit.targets.base import ClosedSession
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgevit.types import Arrays
+
+    Requests = tuple[Any, Any]
+    Bound = list[tuple[Any, Any]]
+    """Inputs' ports and their tensors."""
+
+
+class OpenvinoLoop:
+    """A `Loop` over two infer requests of one compiled model; `close` hands them to `release`."""
+
+    def __init__(
+        self, requests: Requests, ports: Ports, fed: dict[str, str], inputs: Arrays, release: Callable[[Requests], None]
+    ) -> None:
+        self._requests: Requests | None = requests
+        self._ports = ports
+        self._fed = [(ports.outputs[output], ports.inputs[name]) for output, name in fed.items()]
+        self._rest = [name for name in ports.outputs if name not in fed]
+        self._release = release
+        self._turn = 0
+        self._tensors = ports.tensors({name: inputs[name] for name in fed.values()})
+        """What the next step reads back: an input's port and its tensor."""
+        self._constant = ports.tensors({name: array for name, array in inputs.items() if name not in fed.values()})
+        self._set_constant()
+
+    def step(self, inputs: Arrays) -> Arrays:
+        if self._requests is None:
+            raise ClosedSession("a loop")
+        request = self._requests[self._turn]
+        # A request does not keep its inputs alive: they stand in a list until it is done with them.
+        tensors = [*self._tensors, *self._ports.tensors(inputs)]
+        for port, tensor in tensors:
+            request.set_tensor(port, tensor)
+        request.infer()
+        self._turn = 1 - self._turn
+        self._tensors = [(port, request.get_tensor(output)) for output, port in self._fed]
+        return {name: request.get_tensor(self._ports.outputs[name]).data for name in self._rest}
+
+    def select(self, rows: NDArray[np.int64], *, constant: bool) -> None:
+        self._tensors = self._ports.selected(self._tensors, rows)
+        if constant:
+            self._constant = self._ports.selected(self._constant, rows)
+            self._set_constant()
+
+    def close(self) -> None:
+        """The requests go back; safe to call twice."""
+        requests, self._requests = self._requests, None
+        self._tensors, self._constant = [], []
+        if requests is not None:
+            self._release(requests)
+
+    def _set_constant(self) -> None:
+        for port, tensor in self._constant:
+            for request in self._requests or ():
+                request.set_tensor(port, tensor)
+
+
+class Ports:
+    """A compiled model's inputs and outputs by name, found once: by name they are looked up at every call."""
+
+    def __init__(self, openvino: Any, compiled: Any, outputs: list[str]) -> None:
+        self._openvino = openvino
+        self.inputs = {name: port for port in compiled.inputs for name in port.get_names()}
+        self.outputs = {name: compiled.outputs[index] for index, name in enumerate(outputs)}
+
+    def tensors(self, arrays: Arrays) -> Bound:
+        """Arrays as tensors for their inputs, sharing their memory where it is contiguous."""
+        import numpy as np
+
+        make = self._openvino.Tensor
+        return [
+            (self.inputs[name], make(np.ascontiguousarray(array), shared_memory=True)) for name, array in arrays.items()
+        ]
+
+    def selected(self, bound: Bound, rows: NDArray[np.int64]) -> Bound:
+        """The same inputs with these rows of their tensors, copied."""
+        make = self._openvino.Tensor
+        return [(port, make(tensor.data[rows], shared_memory=True)) for port, tensor in bound]
