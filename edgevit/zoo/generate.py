@@ -71,13 +71,16 @@ def _beam_search(module: nn.Module, input_ids: Tensor, attention_mask: Tensor, g
                 ended.append(hypothesis)
         running = going[:beams]
         ended = sorted(ended, key=lambda found: -found.score(generation))[:beams]
-        if len(ended) == beams and (
-            generation.early_stopping or ended[-1].score(generation) >= running[0].score(generation)
-        ):
+        if not running or (len(ended) == beams and (generation.early_stopping or _beaten(running, ended, generation))):
             break
     else:
         ended += running  # the length is used up: what has no end competes as it is
     return max(ended, key=lambda found: found.score(generation)).ids
+
+
+def _beaten(running: list[Hypothesis], ended: list[Hypothesis], generation: Generation) -> bool:
+    """Whether the worst of those that have ended scores as well as the best that goes on."""
+    return ended[-1].score(generation) >= running[0].score(generation)
 
 
 def _continuations(

@@ -25,7 +25,7 @@ TRAIN = ROOT / "out" / "phrases" / "train.jsonl"
 CALIBRATION, EVALUATION = "zoo:phrases:calibration", "zoo:phrases:evaluation"
 SPLIT = (
     "export/train/make_phrases.py: place = the first four bytes of the text's SHA-256 as a share of 2**32; "
-    "evaluation: place < 0.04; calibration: place < 0.06; train: the others, none of them seen before the scores below"
+    "evaluation: place < 0.04; calibration: place < 0.06; train: the others"
 )
 LENGTHS = (8, 16, 24, 32, 48, 96)
 """Upper ends of the source lengths, in tokens, that scores are given for."""

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 
 import msgspec
-import torch
 from sacrebleu import corpus_bleu, corpus_chrf
 from sequences import (
     CALIBRATION,
@@ -107,12 +106,3 @@ def run(
     publish(name, model, card)
     print(*card.by_length, sep="\n")
     print(f"{time.monotonic() - start:.0f} s, {sum(p.numel() for p in model.parameters())} parameters")
-
-
-def validate(model: nn.Module, count: int = 300) -> None:
-    """Exact match on the calibration split: what settings are chosen by."""
-    with torch.inference_mode():
-        phrases = read_split("calibration")[:count]
-        found = translations(model, [phrase.text for phrase in phrases])
-    wrong = [(p.text, p.target, text) for p, text in zip(phrases, found, strict=True) if text != p.target]
-    print(f"calibration: exact match {100 - 100 * len(wrong) / len(phrases):.2f} %", *wrong[:12], sep="\n", flush=True)
