@@ -3,7 +3,7 @@
     python export/train/make_phrases.py            the train split
     python export/train/phrases_transformer.py     trains, scores the held-out phrases once, writes the checkpoint
 
-About half an hour of one core. The same machine, package versions and number of threads give the same weights.
+About twenty minutes of one core. The same machine, package versions and number of threads give the same weights.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python export/train/make_phrases.py               the train split
     python export/train/tags_recurrent.py rnn         or lstm, or gru: trains, scores once, writes the checkpoint
 
-Two or three minutes of one core each. A word's tag stands on its first piece; the other pieces and the end token have
+A minute or two of one core each. A word's tag stands on its first piece; the other pieces and the end token have
 none and count neither in the loss nor in the scores. The same machine, package versions and number of threads give the
 same weights.
 """
