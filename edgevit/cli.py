@@ -32,7 +32,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help=(
         "Takes a trained Transformer or Vision Transformer checkpoint and produces small, fast, *proven* builds of it."
-        "\n\nStart with: `edgevit export zoo:digits-vit out --target openvino:int8`"
+        "\n\nStart with: `edgevit export zoo:digits-vit out --target openvino:int8` (images) or "
+        "`edgevit export zoo:phrases-transformer out --target openvino:int8` (translation)"
     ),
     epilog="Exit status: 0 within budget, 1 out of budget or damaged, 2 bad input, 3 target not available here.",
 )
@@ -52,8 +53,19 @@ TheseBuilds = Annotated[
 ]
 SetOption = Annotated[
     str | None,
-    typer.Option(metavar="SET", help="A TOML of calibration/, a folder of images (class folders give labels), zoo:…"),
+    typer.Option(
+        metavar="SET",
+        help="A TOML of calibration/, a folder of images (class folders give labels), texts as .jsonl, .csv or .txt "
+        "(columns text and label, tags or target), zoo:…",
+    ),
 ]
+TASKS = (
+    "image-classification",
+    "image-features",
+    "text-classification",
+    "token-classification",
+    "translation",
+)
 MODEL_FORMS = "zoo:NAME, a Hugging Face directory, timm:ARCH, a .pt2 or .onnx file, package.module:factory."
 Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="The checkpoint file of timm: and factories.")]
 
@@ -72,9 +84,7 @@ def export(
         Path | None, typer.Option(metavar="FILE", help="A recipe of export/; options given here win over it.")
     ] = None,
     weights: Weights = None,
-    task: Annotated[
-        str | None, typer.Option(metavar="TASK", help="image-classification or image-features, if MODEL cannot tell.")
-    ] = None,
+    task: Annotated[str | None, typer.Option(metavar="TASK", help=f"If MODEL cannot tell: {', '.join(TASKS)}.")] = None,
     preprocess: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A preprocessor_config.json, or a TOML with size, mean and std.")
     ] = None,
@@ -205,21 +215,36 @@ def parity(
     _command(work, json, debug)
 
 
-@app.command(epilog="Example: `edgevit run out photo.jpg other.png --top 1`")
+@app.command(
+    epilog='Examples: `edgevit run out photo.jpg other.png --top 1`, `edgevit run out "am Dienstag, dem 3. März"`, '
+    "`edgevit run out - < phrases.txt`"
+)
 def run(
     bundle: BundlePath,
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Image files.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...", help="Image files; texts for a model of texts, `-` for standard input's lines."
+        ),
+    ],
     target: OneTarget = None,
     top: Annotated[int, typer.Option(metavar="N", min=1, help="How many labels per input.")] = 3,
+    beams: Annotated[
+        int | None, typer.Option(metavar="N", help="Translations: 1 for greedy search, more for beam search.")
+    ] = None,
+    max_length: Annotated[int | None, typer.Option(metavar="N", help="Translations: tokens written, at most.")] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Run INPUT... through the best build of BUNDLE that runs here."""
 
     def work(terminal: Terminal) -> int:
+        from edgevit.pipeline import Changes
         from edgevit.pipeline import run as predict
 
-        terminal.predictions([str(item) for item in inputs], predict(bundle, inputs, target, top))
+        items = _lines(inputs)
+        names = [item.decode("utf-8", "backslashreplace") if isinstance(item, bytes) else item for item in items]
+        terminal.predictions(names, predict(bundle, items, target, top, Changes(beams=beams, max_length=max_length)))
         return 0
 
     _command(work, json, debug)
@@ -384,6 +409,14 @@ def _overridden(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
         return msgspec.convert(values, Recipe)
     except msgspec.ValidationError as error:
         raise InputError(f"{explained(error)}; correct the option") from error
+
+
+def _lines(inputs: list[str]) -> list[str | bytes]:
+    """The inputs, with the lines of standard input, as bytes, in place of `-`; empty lines at its end are none."""
+    items: list[str | bytes] = []
+    for item in inputs:
+        items += sys.stdin.buffer.read().rstrip().splitlines() if item == "-" else [item]
+    return items
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -134,7 +134,7 @@ class FloatModel(msgspec.Struct, frozen=True, kw_only=True):
     """`torch.nn.Module`, float32, eval; takes the signature's inputs positionally, in order. None: see `onnx`."""
     signature: Signature
     task: Task
-    preprocess: ImagePreprocess
+    preprocess: Preprocess
     labels: tuple[str, ...]
     trained: bool
     """False for zoo sizes that exist for speed only: no accuracy is ever printed for them."""

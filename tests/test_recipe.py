@@ -166,3 +166,10 @@ def test_every_set_of_the_repository_opens_and_its_images_decode(repository: Pat
         samples = open_set(path)
         assert len(samples) > 0
         assert min(samples.samples[0].image().size) >= 1, path.name
+
+
+def test_every_published_model_of_texts_has_a_recipe(repository: Path) -> None:
+    from edgevit.zoo import sequence_names
+
+    models = {read_recipe(path).model for path in recipes(repository)}
+    assert {f"zoo:{name}" for name in sequence_names()} <= models

@@ -4,8 +4,10 @@ from edgevit.pipeline.commands import bench, parity, read_bench, run, verify
 from edgevit.pipeline.diagnosis import doctor
 from edgevit.pipeline.exporting import ExportOptions, ExportResult, export
 from edgevit.pipeline.inspecting import inspect
+from edgevit.runtime.translate import Changes
 
 __all__ = [
+    "Changes",
     "ExportOptions",
     "ExportResult",
     "bench",

@@ -25,13 +25,16 @@ from edgevit.bundle import (
     write_golden,
     write_manifest,
 )
+from edgevit.files import check_relative
 from edgevit.measure import BenchOptions, describe_machine
 from edgevit.measure.bench import bench_builds, subjects_of
 from edgevit.parity.ladder import out_of_budget
 from edgevit.parity.layers import first_divergent, layer_parity
 from edgevit.parity.metrics import sqnr_db
 from edgevit.pipeline.compiled import compiled_execution
+from edgevit.pipeline.evaluation import LOGITS
 from edgevit.pipeline.feeding import part_inputs
+from edgevit.pipeline.golden import golden_samples
 from edgevit.pipeline.parts import WHOLE, split
 from edgevit.pipeline.proof import build_rungs
 from edgevit.pipeline.stages import requires_any
@@ -39,7 +42,7 @@ from edgevit.quantize.plan_file import write_plan
 from edgevit.report import CalibrationFacts as ReportedCalibration
 from edgevit.report import ReportData, summarize_plan, write_report
 from edgevit.runtime.selection import open_session, why_not_here
-from edgevit.sets import coverage
+from edgevit.sets import coverage, take
 from edgevit.targets import get_target, on_cpu, parse_target
 from edgevit.targets.base import OpenOptions
 from edgevit.types import Build, BuildPart, Engine, LayerParity, ParityReport, Rung
@@ -48,7 +51,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgevit.parity.compare import ComparisonOptions
-    from edgevit.pipeline.proof import Evaluation
+    from edgevit.pipeline.evaluation import Evaluation
     from edgevit.pipeline.workbench import Workbench
     from edgevit.progress import Progress
     from edgevit.recipe import Recipe
@@ -60,6 +63,8 @@ OPEN_DRAFT = "edgevit.runtime.selection:open_draft"
 REFERENCE = "reference.npz"
 REFERENCE_LIMIT = 16 << 20
 """Bytes of reference outputs a bundle carries so that parity can be repeated without torch."""
+TEXT_LENGTH = 16
+"""Tokens of a text, read and written, that is measured."""
 PICTURE_SIZE = 160
 """Longest side of the pictures of worst samples in the report, pixels."""
 
@@ -124,15 +129,20 @@ _REPORTS = ("report.html", "report.json", "report.md")
 
 
 def _write_evidence(draft: Draft, stage: Path) -> tuple[Arrays, Arrays]:
-    """Golden inputs with the reference's outputs, and all reference outputs if they are small."""
+    """The model's own files, golden inputs with the reference's outputs, and all its outputs if they are small."""
+    for name, path in draft.model.files.items():
+        check_relative(name, draft.model.name)
+        shutil.copyfile(path, stage / name)
     evaluation = draft.evaluation
     count = min(draft.recipe.trace.batch or draft.recipe.parity.golden, len(evaluation.samples))
-    first = next(iter(evaluation.batches()))
-    inputs = {name: values[:count] for name, values in first.inputs.items()}
-    outputs = {name: values[: len(next(iter(inputs.values())))] for name, values in evaluation.reference.items()}
+    inputs, outputs = golden_samples(evaluation, count)
     write_golden(stage / GOLDEN, inputs, outputs)
-    if sum(values.nbytes for values in evaluation.reference.values()) <= REFERENCE_LIMIT:
-        np.savez_compressed(stage / REFERENCE, allow_pickle=False, **evaluation.reference)
+    kept = dict(evaluation.reference)
+    if sum(values.nbytes for values in kept.values()) > REFERENCE_LIMIT and evaluation.generation is not None:
+        # What was written says what is right; the logits, for closeness alone, a float32 build can give again.
+        kept.pop(LOGITS)
+    if sum(values.nbytes for values in kept.values()) <= REFERENCE_LIMIT:
+        np.savez_compressed(stage / REFERENCE, allow_pickle=False, **kept)
     return inputs, outputs
 
 
@@ -141,17 +151,19 @@ def _manifest(draft: Draft, stage: Path) -> Manifest:
     model, evaluation, calibration = draft.model, draft.evaluation, draft.calibration
     facts = None
     if calibration is not None and draft.plan is not None:
-        seen = coverage(calibration) if calibration.labelled else {}
+        seen = coverage(calibration)
         facts = CalibrationFacts(
             set=calibration.name,
             set_digest=calibration.digest,
             samples=len(calibration),
             seed=draft.plan.seed,
             statistics_digest=draft.plan.statistics_digest,
-            coverage=f"{len(seen)} of {len(model.labels)} classes" if seen else "unlabelled",
+            coverage=f"{len(seen)} of {len(model.labels)} classes" if seen else _kinds(calibration),
         )
     files = tuple(
-        describe_file(stage, stage / name) for name in ("plan.toml", GOLDEN, REFERENCE) if (stage / name).exists()
+        describe_file(stage, stage / name)
+        for name in ("plan.toml", GOLDEN, REFERENCE, *model.files)
+        if (stage / name).exists()
     )
     return Manifest(
         edgevit=__version__,
@@ -160,6 +172,7 @@ def _manifest(draft: Draft, stage: Path) -> Manifest:
         signature=_signature(draft),
         task=model.task,
         preprocess=model.preprocess,
+        generation=model.generation,
         labels=model.labels,
         trained=model.trained,
         toolchain=machine.packages,
@@ -174,6 +187,12 @@ def _manifest(draft: Draft, stage: Path) -> Manifest:
         ),
         budget_points=draft.recipe.parity.budget,
     )
+
+
+def _kinds(samples: SampleSet) -> str:
+    """How well texts without classes are spread, where their file says what kinds there are."""
+    kinds = {sample.stratum for sample in samples.samples if sample.stratum}
+    return f"{len(kinds)} kinds of texts" if kinds else "unlabelled"
 
 
 def _signature(draft: Draft) -> Signature:
@@ -203,11 +222,16 @@ def _layers(draft: Draft, progress: Progress) -> tuple[LayerParity, ...]:
     if draft.plan is None or wanted < 1:
         return ()
     size = draft.recipe.trace.batch or LAYERS_BATCH
+    samples = draft.evaluation.samples
+    batches: int | None = -(-wanted // size)
+    if samples.kind == "text":
+        # They come by their length, and a text is several calls of a decoder: all of a few texts, not the first calls.
+        samples, batches = take(samples, min(wanted, len(samples)), 0), None
     layers: list[LayerParity] = []
     with progress.task("parity of the layers", None):
         for part, plan in split(draft.plan, draft.graphs).items():
-            stream = part_inputs(draft.model, draft.graphs, part, draft.evaluation.samples, size)
-            layers.extend(layer_parity(draft.graphs[part], plan, islice(stream, -(-wanted // size))))
+            stream = part_inputs(draft.model, draft.graphs, part, samples, size)
+            layers.extend(layer_parity(draft.graphs[part], plan, islice(stream, batches)))
     return tuple(layers)
 
 
@@ -250,10 +274,16 @@ def bench_options(recipe: Recipe) -> BenchOptions:
     )
 
 
+def with_lengths(options: BenchOptions, manifest: Manifest) -> BenchOptions:
+    """The options with a length for each dynamic one of a model of texts that has none yet."""
+    named = {dim for spec in manifest.signature.inputs for dim in spec.shape[1:] if isinstance(dim, str)}
+    return msgspec.structs.replace(options, dimensions=dict.fromkeys(sorted(named), TEXT_LENGTH) | options.dimensions)
+
+
 def _measured(draft: Draft, bundle: Bundle, bench: Workbench, progress: Progress) -> BenchReport | None:
     if not draft.recipe.bench.enabled:
         return None
-    subjects, options = subjects_of(bundle, OPEN_DRAFT), bench_options(draft.recipe)
+    subjects, options = subjects_of(bundle, OPEN_DRAFT), with_lengths(bench_options(draft.recipe), bundle.manifest)
     with bench.timed("measuring"), progress.task("measuring", None) as advance:
         return bench_builds(draft.model.name, subjects, options, lambda done, total, what: advance(done, what, total))
 
@@ -298,7 +328,7 @@ def _report(
 ) -> None:
     facts = None
     if draft.calibration is not None and draft.plan is not None:
-        labelled = draft.calibration.labelled
+        labelled = bool(draft.calibration.labels)
         facts = ReportedCalibration(
             set=draft.calibration.name,
             samples=len(draft.calibration),
@@ -331,6 +361,8 @@ def _pictures(evaluation: Evaluation, parity: ParityReport) -> dict[str, bytes]:
     """The worst samples of all builds as small PNGs, by sample name."""
     from edgevit.preprocess import load_image
 
+    if evaluation.samples.kind != "image":
+        return {}
     wanted = {worst.name for rung in parity.rungs for worst in rung.worst}
     pictures: dict[str, bytes] = {}
     for sample in evaluation.samples.samples:

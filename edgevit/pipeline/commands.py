@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +9,17 @@ import msgspec
 import numpy as np
 
 from edgevit.bundle import GOLDEN, open_bundle, read_golden, verify_files
-from edgevit.errors import BundleError, EdgevitError, InputError, MeasureError, SetError, UnavailableError
+from edgevit.errors import BundleError, EdgevitError, InputError, MeasureError, UnavailableError
 from edgevit.measure import BenchOptions
 from edgevit.measure.bench import bench as bench_bundle
 from edgevit.parity.metrics import sqnr_db
 from edgevit.parity.verdict import sqnr_floor
+from edgevit.pipeline.assembly import with_lengths
 from edgevit.progress import Progress, Silent
 from edgevit.runtime import load
-from edgevit.runtime.selection import open_session, runnable, why_not_here
-from edgevit.sets import open_set
+from edgevit.runtime.model import LARGEST_BATCH
+from edgevit.runtime.selection import open_session, why_not_here
+from edgevit.runtime.translate import Changes
 from edgevit.targets.base import OpenOptions
 from edgevit.types import BenchReport, ParityReport, Value
 
@@ -27,10 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edgevit.bundle import Bundle
-    from edgevit.sets import SampleSet
     from edgevit.types import Arrays, Build
 
-REFERENCE = "reference.npz"
 GOLDEN_SLACK_DB = 3.0
 """How much further from the reference a build may be here than where it was made: other kernels, other rounding."""
 
@@ -72,6 +70,7 @@ def bench(bundle: str | Path, options: BenchOptions | None = None, progress: Pro
     progress, options = progress or Silent(), options or BenchOptions()
     opened = open_bundle(bundle, check="hashes")
     with progress.task("measuring", None) as advance:
+        options = with_lengths(options, opened.manifest)
         report = bench_bundle(opened.root, options, lambda done, total, what: advance(done, what, total))
     if not report.entries:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in report.not_executed.items())
@@ -103,20 +102,27 @@ def read_bench(path: str | Path) -> BenchReport:
         ) from error
 
 
-def run(bundle: str | Path, items: Sequence[Any], target: str | None = None, top: int = 3) -> list[Any]:
-    """The task's result for every item (files, arrays, PIL images), by the best build that runs here.
+def run(
+    bundle: str | Path,
+    items: Sequence[Any],
+    target: str | None = None,
+    top: int = 3,
+    changes: Changes | None = None,
+) -> list[Any]:
+    """The task's result for every item (files, arrays, PIL images, texts), by the best build that runs here.
 
-    Unlike `edgevit.load`, which an application calls at every start, this reads every file of the bundle and compares
-    it with its checksum. A build of fixed batch n takes n items at a time.
+    `changes` are for models that write. Unlike `edgevit.load`, which an application calls at every start, this reads
+    every file of the bundle and compares it with its checksum. A build of fixed batch n takes n items at a time.
     """
     open_bundle(bundle, check="hashes")
+    how = msgspec.structs.asdict(changes or Changes())
     with load(bundle, target) as model:
         first = model.signature.inputs[0].shape[0]
-        step = first if isinstance(first, int) else 1
+        step = first if isinstance(first, int) else LARGEST_BATCH
         return [
             result
             for start in range(0, len(items), step)
-            for result in model.predict(list(items[start : start + step]), top=top)
+            for result in model.predict(list(items[start : start + step]), top=top, **how)
         ]
 
 
@@ -177,11 +183,12 @@ def parity(
     in for it: it has been compared with torch, and the report's set says what was used.
     """
     from edgevit.pipeline.proof import build_rungs, comparison
+    from edgevit.pipeline.stand_in import bundle_evaluation
 
     progress = progress or Silent()
     opened = open_bundle(bundle, check="hashes")
     manifest = opened.manifest
-    found = _evaluation(opened, evaluation, progress)
+    found = bundle_evaluation(opened, evaluation, progress)
     output = manifest.signature.outputs[0].name
     options = comparison(manifest.task, manifest.trained, manifest.budget_points, manifest.labels, output)
     rungs = build_rungs(opened, found, options, progress, opened.builds(target))
@@ -194,74 +201,3 @@ def parity(
         trained=manifest.trained,
         rungs=rungs,
     )
-
-
-def _evaluation(bundle: Bundle, name: str | None, progress: Progress) -> Any:
-    from edgevit.pipeline.proof import Evaluation, without_labels
-
-    manifest = bundle.manifest
-    facts = manifest.evaluation
-    if name is None and facts is None:
-        raise InputError(f"expected --evaluation SET, the bundle {bundle.root} does not say what it was judged on")
-    wanted = name or (facts.set if facts else "")
-    try:
-        samples = open_set(wanted)
-    except SetError as error:
-        if name is not None:
-            raise
-        raise SetError(f"the set the bundle was judged on is not here ({error}); give --evaluation SET") from error
-    fixed = manifest.signature.inputs[0].shape[0]
-    size = fixed if isinstance(fixed, int) else 16
-    if facts is not None and len(samples) != facts.samples and name is None:
-        from edgevit.sets import take
-
-        samples = take(samples, min(facts.samples, len(samples)), 0)
-    known = facts is not None and samples.digest == facts.set_digest and (bundle.root / REFERENCE).exists()
-    evaluation = Evaluation(
-        samples=samples if manifest.trained else without_labels(samples),
-        preprocess=manifest.preprocess,  # type: ignore[arg-type]  # sets prepare images only
-        labels=manifest.labels,
-        batch=size,
-        reference=_stored(bundle, len(samples)) if known else {},
-    )
-    if known:
-        return evaluation
-    return msgspec.structs.replace(evaluation, reference=_float_build(bundle, evaluation, samples, progress))
-
-
-def _stored(bundle: Bundle, samples: int) -> Arrays:
-    """The float reference's outputs that the bundle carries, one row per sample."""
-    try:
-        with np.load(bundle.root / REFERENCE, allow_pickle=False) as stored:
-            outputs = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise BundleError(
-            f"expected the reference's outputs in {bundle.root / REFERENCE}, which cannot be read: {error}"
-        ) from error
-    found = {name: len(values) for name, values in outputs.items()}
-    if set(found.values()) != {samples}:
-        raise BundleError(f"expected {samples} rows in {bundle.root / REFERENCE}, found {found}; export it again")
-    return outputs
-
-
-def _float_build(bundle: Bundle, evaluation: Any, samples: SampleSet, progress: Progress) -> Arrays:
-    """The outputs of the bundle's own float32 build."""
-    floats = [build for build in runnable(bundle) if build.precision == "float32" and build.verdict != "failed"]
-    if not floats:
-        raise BundleError(
-            f"expected a float32 build in {bundle.root} to stand in for the reference on another set, found none; "
-            "export with openvino:float32 or use the set it was judged on"
-        )
-    session = open_session(bundle, floats[0], OpenOptions())
-    collected: dict[str, list[Any]] = {spec.name: [] for spec in floats[0].signature.outputs}
-    try:
-        with progress.task(f"reference by {floats[0].name}", len(samples)) as advance:
-            done = 0
-            for batch in evaluation.batches():
-                for key, value in session.run(batch.inputs).items():
-                    collected[key].append(value)
-                done += len(batch)
-                advance(done)
-    finally:
-        session.close()
-    return {key: np.concatenate(parts) for key, parts in collected.items()}

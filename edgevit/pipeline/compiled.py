@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from edgevit.parity.compare import ComparisonOptions
-    from edgevit.pipeline.proof import Evaluation
+    from edgevit.pipeline.evaluation import Evaluation
     from edgevit.progress import Progress
     from edgevit.types import Build, Execution, Rung
 
@@ -38,6 +38,8 @@ def simulated_rungs(
     executed*.
     """
     rungs: list[Rung] = []
+    if evaluation.generation is not None:  # what simulates one graph would have to be run as two, in a loop
+        return ()
     for text, place in built.items():
         name, precision = parse_target(text)
         simulate = getattr(get_target(name), "simulate", None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +16,9 @@ from edgevit.files import staged_directory
 from edgevit.measure.options import check as check_bench
 from edgevit.pipeline.assembly import Draft, assemble, bench_options
 from edgevit.pipeline.compiled import simulated_rungs
+from edgevit.pipeline.evaluation import evaluated
 from edgevit.pipeline.parts import split
-from edgevit.pipeline.proof import Evaluation, comparison, reference_outputs, stage_rungs, without_labels
+from edgevit.pipeline.proof import comparison, stage_rungs
 from edgevit.pipeline.stages import (
     built,
     calibrated,
@@ -34,7 +34,7 @@ from edgevit.progress import Progress, Silent
 from edgevit.quantize.histogram_ranges import NAMED_METHODS
 from edgevit.quantize.plan_file import read_plan
 from edgevit.recipe import Recipe, check_recipe
-from edgevit.sets import batches, check_disjoint, label_indices, open_set, take
+from edgevit.sets import check_disjoint, label_places, open_set, take
 from edgevit.sources import SourceOptions, open_source
 from edgevit.targets import get_target, parse_target
 from edgevit.targets.base import BuildSource
@@ -107,7 +107,7 @@ def _draft(recipe: Recipe, targets: tuple[str, ...], bench: Workbench, progress:
     for note in model.notes:
         progress.note(f"{model.name}: {note}")
     graphs = lowered(bench, model, recipe, progress)
-    evaluation = _evaluation(bench, model, evaluation_set, recipe, progress)
+    evaluation = evaluated(bench, model, evaluation_set, recipe, progress)
     model = _without_modules(model)
     plan, simulated = _quantization(bench, model, graphs, calibration_set, recipe, progress)
     again = functools.partial(_loaded_again, recipe, model.digest)
@@ -177,6 +177,11 @@ def _with_batch_of(model: FloatModel, recipe: Recipe) -> Recipe:
     """A file that was exported with a fixed batch fixes it for everything that follows."""
     batch = model.signature.inputs[0].shape[0]
     if not isinstance(batch, int):
+        if model.parts and recipe.trace.batch is not None:
+            raise InputError(
+                f"expected a dynamic batch for {model.name}, whose decoder goes on with the texts that have not ended, "
+                f"found --batch-size {recipe.trace.batch}; leave it out"
+            )
         return recipe
     if recipe.trace.batch not in (None, batch):
         raise InputError(
@@ -225,17 +230,19 @@ def _why_not_built(name: str, precision: Precision) -> str:
 def _sets(model: FloatModel, recipe: Recipe, targets: tuple[str, ...]) -> tuple[SampleSet, SampleSet | None]:
     """The evaluation samples, and the calibration samples where something is quantized; disjoint by content."""
     name = check_set(recipe.evaluation.set or model.evaluation, "evaluation", model.name)
-    evaluation = open_set(name)
+    evaluation = open_set(name, model.task)
     if recipe.evaluation.samples is not None:
         evaluation = take(evaluation, min(recipe.evaluation.samples, len(evaluation)), 0)
     evaluation = _whole_batches(evaluation, recipe.trace.batch)
     if model.trained:
-        label_indices(evaluation, model.labels)
+        label_places(evaluation, model.labels)
     quantizes = any(text.endswith(":int8") for text in targets)
     if not quantizes or recipe.plan.file is not None:
         return evaluation, None
     name = check_set(recipe.calibration.set or model.calibration, "calibration", model.name)
-    calibration = _whole_batches(calibration_samples(open_set(name), recipe.calibration), recipe.trace.batch)
+    calibration = _whole_batches(
+        calibration_samples(open_set(name, model.task), recipe.calibration), recipe.trace.batch
+    )
     check_disjoint(calibration, evaluation)
     return evaluation, calibration
 
@@ -260,34 +267,6 @@ def _whole_batches(samples: SampleSet, batch: int | None) -> SampleSet:
     if len(samples) < batch:
         raise InputError(f"expected at least {batch} samples for the fixed batch, {samples.name} has {len(samples)}")
     return take(samples, len(samples) // batch * batch, 0)
-
-
-def _evaluation(
-    bench: Workbench, model: FloatModel, samples: SampleSet, recipe: Recipe, progress: Progress
-) -> Evaluation:
-    import numpy as np
-
-    size = recipe.evaluation.batch
-
-    def produce(folder: Path) -> None:
-        stream = batches(samples, model.preprocess, size)
-        np.savez(folder / "outputs.npz", **reference_outputs(model, stream, progress, len(samples)))  # type: ignore[arg-type]
-
-    inputs = {
-        "source": model.digest,
-        "preprocess": msgspec.to_builtins(model.preprocess),
-        "set": samples.digest,
-        "batch": size,
-        "torch": version("torch"),
-    }
-    folder = bench.stage("reference", inputs, produce)
-    with np.load(folder / "outputs.npz", allow_pickle=False) as stored:
-        reference = {name: stored[name] for name in stored.files}
-    if not model.trained:
-        samples = without_labels(samples)
-    return Evaluation(
-        samples=samples, preprocess=model.preprocess, labels=model.labels, batch=size, reference=reference
-    )
 
 
 def _without_modules(model: FloatModel) -> FloatModel:

@@ -22,6 +22,7 @@ from edgevit.pipeline.parts import (
     split,
     whole_digest,
 )
+from edgevit.pipeline.translators import settings_of
 from edgevit.quantize.calibrate import CalibrationOptions, calibrate
 from edgevit.quantize.choose import choose_plan
 from edgevit.quantize.plan_check import check_plan_fits
@@ -33,6 +34,7 @@ from edgevit.sets import take
 from edgevit.targets import get_target, parse_target
 from edgevit.targets.base import BuildSource
 from edgevit.targets.processor import INT8_DOT_PRODUCTS, instruction_sets, multiplies_int8_exactly
+from edgevit.types import TextPreprocess
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 
 GRAPH = "model.onnx"
 STATISTICS = "statistics.npz"
+LONGEST_CHECKED = 128
+"""Tokens: beyond it a comparison with torch takes minutes and shows nothing new."""
 PLAN_SAMPLES = 16
 """Calibration samples that biases are corrected on (one half) and whole plans compared on (the other): means settle
 long before ranges do."""
@@ -84,7 +88,16 @@ def _lower(model: FloatModel, path: Path, recipe: Recipe, progress: Progress) ->
         written = lower(program, model, path)
         del program
         advance(0, "comparing with torch")
-        check_against_torch(model, written, recipe.trace.max_batch)
+        check_against_torch(model, written, recipe.trace.max_batch, longest(model))
+
+
+def longest(model: FloatModel) -> dict[str, int]:
+    """The largest size of each length that the graphs are compared with torch at."""
+    if not isinstance(model.preprocess, TextPreprocess):
+        return {}
+    target = model.generation.max_length if model.generation else model.preprocess.max_length
+    lengths = {"source_length": model.preprocess.max_length, "target_length": target, "past_length": target}
+    return {name: min(length, LONGEST_CHECKED) for name, length in lengths.items()}
 
 
 def _described(folder: Path, parts: Iterable[str]) -> dict[str, OnnxModel]:
@@ -123,10 +136,19 @@ def calibrated(
             named = f"calibrating the {part}" if part else "calibrating"
             with progress.task(f"{named} on {len(samples)} samples", len(samples)) as advance:
                 stream = part_inputs(model, graphs, part, samples, settings.batch)
-                save_statistics(calibrate(graph, stream, options, advance), folder / part / STATISTICS)
+                seen = calibrate(graph, stream, options, advance)
+            # A decoder is called several times for a text: what counts are the texts.
+            seen = msgspec.structs.replace(seen, samples=len(samples))
+            save_statistics(seen, folder / part / STATISTICS)
 
     prepared = msgspec.to_builtins(model.preprocess)
-    inputs = {"onnx": graphs_digest(graphs), "preprocess": prepared, "set": samples.digest, "seed": settings.seed}
+    inputs: dict[str, object] = {
+        "onnx": graphs_digest(graphs),
+        "preprocess": prepared,
+        "set": samples.digest,
+        "seed": settings.seed,
+        **_writing(model),
+    }
     folder = bench.stage("calibrate", inputs, produce)
     stats = {
         part: load_statistics(folder / part / STATISTICS, graph.digest, samples.digest)
@@ -163,14 +185,20 @@ def planned(
                 plans[part] = choose_plan(graph, stats[part], options, inputs, decided)
         write_plan(merged(plans, graphs), folder / "plan.toml")
 
-    inputs = {
+    inputs: dict[str, object] = {
         "statistics": whole_digest({part: seen.digest for part, seen in stats.items()}),
         "preprocess": msgspec.to_builtins(model.preprocess),
         "plan": msgspec.to_builtins(settings),
         "safe": safe,
+        **_writing(model),
     }
     folder = bench.stage("plan", inputs, produce)
     return read_plan(folder / "plan.toml")
+
+
+def _writing(model: FloatModel) -> dict[str, object]:
+    """What the calls of a decoder depend on besides its graphs."""
+    return {} if model.generation is None else {"generation": msgspec.to_builtins(settings_of(model))}
 
 
 def _plan_options(name: str, settings: PlanSettings, safe: bool, skip: tuple[str, ...]) -> PlanOptions:
@@ -271,6 +299,7 @@ def check_set(name: str | None, purpose: str, model: str) -> str:
     """The SET that was given or published with the model; raises InputError saying how to give one."""
     if name is None:
         raise InputError(
-            f"expected a set for {purpose} of {model}, found none; give --{purpose} SET (a folder of images or a TOML)"
+            f"expected a set for {purpose} of {model}, found none; give --{purpose} SET (a folder of images, a file of "
+            "texts, a TOML)"
         )
     return name

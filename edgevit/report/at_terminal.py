@@ -36,11 +36,12 @@ def summary(data: ReportData) -> Table:
         (Column("p50", "ms"), [Cell(formats.number(fact.latency, places)) for fact in facts]),
         (Column("×", "f32"), [_ratio(fact.entry) for fact in facts]),
         *_accuracy(rungs),
+        (Column("BLEU"), [_corpus(rung, "BLEU") for rung in rungs]),
         (Column("SQNR", "dB"), [_sqnr(rung) if data.trained else Cell() for rung in rungs]),
         (Column("runs in", align="left"), [_executed(fact) for fact in facts]),
         (Column("worth", "it", align="left"), [_worth(fact) for fact in facts]),
     ]
-    return used("summary", _summary_caption(data), columns, spare=("SQNR", "worth", "size"))
+    return used("summary", _summary_caption(data), columns, spare=("SQNR", "worth", "size", "BLEU"))
 
 
 def ladder(parity: ParityReport) -> Table:
@@ -53,12 +54,15 @@ def ladder(parity: ParityReport) -> Table:
         (_VERDICT, [Cell(rung.verdict, "", VERDICT_TONES[rung.verdict]) for rung in rungs]),
         *_accuracy(rungs),
         *(_agreement(rungs) if any(rung.task for rung in rungs) else ()),
+        (Column("BLEU"), [_corpus(rung, "BLEU") for rung in rungs]),
+        (Column("chrF"), [_corpus(rung, "chrF") for rung in rungs]),
+        (Column("next", "%"), [_next_token(rung) for rung in rungs]),
         (Column("lost"), [Cell(str(rung.flips.lost)) if rung.flips else Cell() for rung in rungs]),
         (Column("gained"), [Cell(str(rung.flips.gained)) if rung.flips else Cell() for rung in rungs]),
         (Column("SQNR", "dB"), [_sqnr(rung) for rung in rungs]),
         (Column("KL", "nats"), [_divergence(closeness) for closeness in close]),
     ]
-    return used("ladder", _ladder_caption(shown), columns, spare=("KL", "gained", "lost"))
+    return used("ladder", _ladder_caption(shown), columns, spare=("KL", "gained", "lost", "chrF", "next"))
 
 
 def measurements(bench: BenchReport) -> Table:
@@ -148,6 +152,17 @@ def _ratio(entry: BenchEntry | None) -> Cell:
 
 def _sqnr(rung: Rung | None) -> Cell:
     return Cell(formats.decibels(rung.closeness.sqnr_db)) if rung and rung.closeness else Cell()
+
+
+def _corpus(rung: Rung | None, metric: str) -> Cell:
+    """A score of all translations together."""
+    found = next((score for score in rung.scores if score.metric == metric), None) if rung else None
+    return Cell(formats.number(found.build)) if found else Cell()
+
+
+def _next_token(rung: Rung) -> Cell:
+    """How often it goes on as the reference does, given the reference's own words."""
+    return Cell(formats.number(rung.tokens.agreement)) if rung.tokens else Cell()
 
 
 def _divergence(closeness: Closeness | None) -> Cell:

@@ -14,6 +14,7 @@ from edgevit.report.plots import plots
 from edgevit.report.rows import Table, headline, summary_table, tiles
 from edgevit.report.samples import picture, score_name, worst_samples
 from edgevit.report.svg import Plot
+from edgevit.report.texts import accuracy_by_length, lengths_table, reads_texts, translations_table, worst_table
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -43,7 +44,7 @@ def _environment() -> Environment:
 
 
 def _page(data: ReportData, pictures: Mapping[str, bytes]) -> dict[str, Any]:
-    samples = worst_samples(data)
+    samples = () if reads_texts(data) else worst_samples(data)
     shown = {sample.key: picture(sample.name, pictures[sample.key]) for sample in samples if sample.key in pictures}
     return {
         "model": formats.clean(data.model),
@@ -59,6 +60,7 @@ def _page(data: ReportData, pictures: Mapping[str, bytes]) -> dict[str, Any]:
         "tiles": tiles(data),
         "summary": summary_table(data) if data.builds else None,
         "plots": [_marked(plot) for plot in plots(data)],
+        "length_plot": _marked(accuracy_by_length(data.parity)),
         "layer_plot": _marked(layer_sqnr(data.parity)) if data.parity and data.parity.layers else None,
         "tables": _tables(data),
         "samples": samples,
@@ -73,6 +75,9 @@ def _tables(data: ReportData) -> dict[str, Table | None]:
     elsewhere = bench is not None and bench.machine != data.machine
     return {
         "bench": details.bench_table(bench) if bench and bench.entries else None,
+        "translations": translations_table(parity) if parity else None,
+        "lengths": lengths_table(parity) if parity else None,
+        "worst": worst_table(data) if reads_texts(data) else None,
         "ladder": details.ladder_table(parity) if parity and parity.rungs else None,
         "layers": details.layers_table(parity) if parity and parity.layers else None,
         "plan": details.plan_table(plan) if plan else None,

@@ -7,17 +7,30 @@ import re
 from edgevit.report import formats
 from edgevit.report.data import ReportData
 from edgevit.report.rows import Cell, Column, Table, headline, summary_table
+from edgevit.report.texts import lengths_table, reads_texts, translations_table
 
 
 def render_markdown(data: ReportData) -> str:
-    """A heading, the table of builds, and one line on what the figures mean."""
+    """A heading, the table of builds, and one line on what the figures mean; of texts the same for more tables."""
     table = summary_table(data)
     lines = [f"### {_escape(formats.clean(data.model))}: {_escape(headline(data))}", ""]
     if data.builds:
         lines += [markdown_table(table), ""]
     if table.caption:
         lines += [_escape(table.caption), ""]
+    for more in _of_texts(data):
+        lines += [markdown_table(more), ""]
+        if more.caption:
+            lines += [_escape(more.caption), ""]
     return "\n".join(lines)
+
+
+def _of_texts(data: ReportData) -> list[Table]:
+    """What models of texts are judged by besides: corpus scores and accuracy by length."""
+    if data.parity is None or not reads_texts(data):
+        return []
+    found = (translations_table(data.parity), lengths_table(data.parity))
+    return [table for table in found if table is not None]
 
 
 def markdown_table(table: Table) -> str:

@@ -43,10 +43,10 @@ class Picture(msgspec.Struct, frozen=True):
     small: bool
 
 
-def worst_samples(data: ReportData, limit: int = 24) -> tuple[Sample, ...]:
+def worst_samples(data: ReportData, limit: int = 24, longest: int = 60) -> tuple[Sample, ...]:
     """The samples with the highest divergence over all rungs, with the opinion of each rung that lists them.
 
-    Those come first on which a build disagrees with the reference.
+    Those come first on which a build disagrees with the reference. Labels and texts are cut to `longest` characters.
     """
     if data.parity is None:
         return ()
@@ -59,7 +59,7 @@ def worst_samples(data: ReportData, limit: int = 24) -> tuple[Sample, ...]:
         opinions = tuple(
             Opinion(
                 formats.clean(rung.name, 60),
-                formats.clean(sample.build, 60),
+                formats.clean(sample.build, longest),
                 formats.small(sample.score),
                 sample.build != sample.reference,
             )
@@ -68,9 +68,9 @@ def worst_samples(data: ReportData, limit: int = 24) -> tuple[Sample, ...]:
         samples.append(
             Sample(
                 key=name,
-                name=formats.clean(name, 60),
-                reference=formats.clean(first.reference, 60),
-                truth=formats.clean(first.truth, 60),
+                name=formats.clean(name, longest),
+                reference=formats.clean(first.reference, longest),
+                truth=formats.clean(first.truth, longest),
                 opinions=opinions,
             )
         )

@@ -27,6 +27,7 @@ PRECISION_COLOURS = {
     "float16": "#b8649a",
     "bfloat16": "#d58a00",
     "int8": "#0072b2",
+    "int8d": "#56a5d8",
     "int8w": "#009e73",
     "int4w": "#d55e01",
 }

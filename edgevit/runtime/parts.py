@@ -15,7 +15,7 @@ from edgevit.errors import BundleError
 from edgevit.types import Execution
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -36,8 +36,8 @@ PRESENT = "present."
 class PartsSession:
     """Encoder and decoder as one `EngineSession`: sources and target tokens in, logits of every target token out."""
 
-    def __init__(self, build: Build, parts: dict[str, EngineSession]) -> None:
-        self.signature: Signature = build.signature
+    def __init__(self, signature: Signature, parts: Mapping[str, EngineSession]) -> None:
+        self.signature = signature
         self.encoder = parts[ENCODER]
         self.decoder = parts[DECODER]
         self.engine: Engine = self.decoder.engine
@@ -79,7 +79,7 @@ def open_parts(build: Build, open_part: Callable[[BuildPart, Build], EngineSessi
             below = tuple(file for file in build.files if file.path.startswith(f"{build.name}/{part.name}/"))
             alone = msgspec.structs.replace(build, signature=part.signature, files=below, parts=())
             opened[part.name] = open_part(part, alone)
-        return PartsSession(build, opened)
+        return PartsSession(build.signature, opened)
     except BaseException:
         for session in opened.values():
             session.close()

@@ -76,10 +76,9 @@ class Terminal:
             self._document([{"input": name, "result": result} for name, result in zip(names, results, strict=True)])
             return
         for name, result in zip(names, results, strict=True):
-            if hasattr(result, "top"):
-                self._line(f"{name}: " + ", ".join(f"{label} {100 * score:.1f} %" for label, score in result.top))
-            else:
-                self._line(f"{name}: " + " ".join(f"{value:.6g}" for value in result))
+            self._line(f"{clean(name, 400)}: {_shown(result)}")
+            for note in getattr(result, "notes", ()):
+                self._line(f"  note: {clean(note)}")
 
     def verification(self, result: Verification) -> None:
         if self._json:
@@ -174,6 +173,17 @@ class Terminal:
         self._out.write("\n" + "\n".join(line.rstrip() for line in drawn.get().splitlines()) + "\n\n")
         if shown.caption:
             self._paragraph(shown.caption)
+
+
+def _shown(result: Any) -> str:
+    """A task's result in a line: labels with scores, a tag for each word, a translation, or the numbers of a vector."""
+    if hasattr(result, "top"):
+        return ", ".join(f"{label} {100 * score:.1f} %" for label, score in result.top)
+    if hasattr(result, "words"):
+        return " ".join(f"{clean(word.word, 80)}/{word.label or '?'}" for word in result.words)
+    if hasattr(result, "text"):
+        return clean(result.text, 4000)
+    return " ".join(f"{value:.6g}" for value in result)
 
 
 def _plain(value: Any) -> Any:
