@@ -3,8 +3,9 @@
     python export/train/make_phrases.py && python export/train/make_vocabularies.py
 
 Byte-pair merges are learnt from the train split with digits and signs apart, so that no piece holds two digits; spaces
-are part of the pieces (`▁`), so that decoding gives back the text as it was. Two vocabularies, because each language
-then needs 700 pieces; one for both of 1,400 makes the sources no shorter and every step's output twice as wide.
+are part of the pieces (`▁`), so that decoding gives back the text as it was. Two vocabularies of 700: the held-out
+phrases are 16.1 and 16.2 tokens long on average; with one of 700 for both they are 18.5 and 18.7, and with one of 1,400
+14.8 and 15.2, for an embedding in the encoder's graph and one in the decoder's that are twice as large.
 """
 
 from __future__ import annotations
