@@ -58,6 +58,10 @@ NEEDED = {
 """Package to (extra, what needs it)."""
 
 
+PLANNED: tuple[Precision, ...] = ("int8", "int8d", "int8w")
+"""The precisions whose builds are made from a plan, and so need a calibration or a given one."""
+
+
 class ExportOptions(msgspec.Struct, frozen=True, kw_only=True):
     force: bool = False
     """Replace an existing bundle, once the new one is complete."""
@@ -236,7 +240,7 @@ def _sets(model: FloatModel, recipe: Recipe, targets: tuple[str, ...]) -> tuple[
     evaluation = _whole_batches(evaluation, recipe.trace.batch)
     if model.trained:
         label_places(evaluation, model.labels)
-    quantizes = any(text.endswith(":int8") for text in targets)
+    quantizes = any(parse_target(text)[1] in PLANNED for text in targets)
     if not quantizes or recipe.plan.file is not None:
         return evaluation, None
     name = check_set(recipe.calibration.set or model.calibration, "calibration", model.name)

@@ -52,10 +52,11 @@ def bundle_evaluation(bundle: Bundle, name: str | None, progress: Progress) -> E
     if name is None and facts is None:
         raise InputError(f"expected --evaluation SET, the bundle {bundle.root} does not say what it was judged on")
     samples = _samples(manifest, name)
+    samples = samples if manifest.trained else without_labels(samples)
     known = facts is not None and samples.digest == facts.set_digest and (bundle.root / REFERENCE).exists()
     fixed = manifest.signature.inputs[0].shape[0]
     evaluation = Evaluation(
-        samples=samples if manifest.trained else without_labels(samples),
+        samples=samples,
         preprocess=manifest.preprocess,
         labels=manifest.labels,
         batch=fixed if isinstance(fixed, int) else 16,

@@ -14,6 +14,7 @@ from edgevit.sets.sample import Sample, SampleSet
 
 _RENAME = {"image": "rename the class folders or the label column", "text": "rename them in the set"}
 _READ = {"image": "decoded", "text": "read"}
+_LONGEST = 60
 _NAMED = 3  # how many offenders an error names before it only counts them
 
 
@@ -136,7 +137,7 @@ def check_disjoint(calibration: SampleSet, evaluation: SampleSet) -> None:
         if digest in evaluated
     ]
     if shared:
-        pairs = ", ".join(f"{one!r} = {other!r}" for one, other in shared[:_NAMED])
+        pairs = ", ".join(f"{_cut(one)!r} = {_cut(other)!r}" for one, other in shared[:_NAMED])
         raise SetError(
             f"{len(shared)} of {len(calibration)} {calibration.kind}s of the calibration set {calibration.name!r} are "
             f"also in the evaluation set {evaluation.name!r}: {pairs}{', …' if len(shared) > _NAMED else ''}; "
@@ -146,6 +147,11 @@ def check_disjoint(calibration: SampleSet, evaluation: SampleSet) -> None:
 
 def _digests(samples: SampleSet) -> list[str]:
     return read_all(samples.name, samples.samples, lambda sample: sample.digest)
+
+
+def _cut(name: str) -> str:
+    """A text is the name of its sample."""
+    return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…"
 
 
 def _few(words: list[str]) -> str:

@@ -31,8 +31,10 @@ TRUTHS: dict[Task, str] = {
     "translation": "target",
 }
 """The column that a task's samples are judged by."""
-_NAMED = 48
-"""Characters of a text that its sample is named by."""
+_NAMED = 160
+"""Characters of a text that its sample is named by, as it is shown among the worst ones."""
+_QUOTED = 48
+"""Characters of it that an error quotes."""
 
 
 class _Row(msgspec.Struct, frozen=True):
@@ -219,11 +221,11 @@ def _row(line: int, columns: dict[str, Any], path: Path) -> _Row | _Broken:
         ) from error
     for name in ("label", "target"):
         if getattr(row, name) is not None and not getattr(row, name).strip():
-            raise SetError(f"{path}:{line}: expected a {name} for {row.text[:_NAMED]!r}, found an empty one; add it")
+            raise SetError(f"{path}:{line}: expected a {name} for {row.text[:_QUOTED]!r}, found an empty one; add it")
     words = len(row.text.split())
     if row.tags is not None and len(row.tags) != words:
         raise SetError(
-            f"{path}:{line}: expected {words} tags, one per word of {row.text[:_NAMED]!r}, found {len(row.tags)}"
+            f"{path}:{line}: expected {words} tags, one per word of {row.text[:_QUOTED]!r}, found {len(row.tags)}"
         )
     return _checked(row)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from edgevit.pipeline.diagnosis import Diagnosis, TargetState
     from edgevit.pipeline.inspecting import OnnxSummary
-    from edgevit.types import Build, Signature, TextPreprocess
+    from edgevit.types import Build, Generation, Signature, TextPreprocess
 
 
 def lines(found: Manifest | QuantPlan | OnnxSummary) -> Iterator[str]:
@@ -55,10 +55,13 @@ def _yes(value: bool) -> str:
 
 def _manifest(manifest: Manifest) -> Iterator[str]:
     trained = "" if manifest.trained else " (untrained: speed and size only)"
-    yield f"bundle of {manifest.model}{trained}: {manifest.task}, {count(len(manifest.labels), 'label')}"
+    labels = f", {count(len(manifest.labels), 'label')}" if manifest.labels else ""
+    yield f"bundle of {manifest.model}{trained}: {manifest.task}{labels}"
     yield from _signature(manifest.signature)
     spec = manifest.preprocess
     yield f"images: {_images(spec)}" if isinstance(spec, ImagePreprocess) else f"texts: {_texts(spec)}"
+    if manifest.generation:
+        yield f"writes: {_writes(manifest.generation)}"
     if manifest.calibration:
         facts = manifest.calibration
         yield f"calibrated on {count(facts.samples, 'sample')} of {facts.set} ({facts.coverage}), seed {facts.seed}"
@@ -92,6 +95,11 @@ def _images(spec: ImagePreprocess) -> str:
 def _texts(spec: TextPreprocess) -> str:
     longer = "longer ones are cut" if spec.truncate else "longer ones are refused"
     return f"at most {count(spec.max_length, 'token')} of {spec.tokenizer}, {longer}"
+
+
+def _writes(settings: Generation) -> str:
+    search = "greedy search" if settings.beams == 1 else f"{settings.beams} beams"
+    return f"at most {count(settings.max_length, 'token')} of {settings.tokenizer}, {search}"
 
 
 def _plan(plan: QuantPlan) -> Iterator[str]:

@@ -95,9 +95,9 @@ def test_a_set_knows_its_truth_by_content(phrases: Path, tmp_path: Path) -> None
 
 def test_samples_are_named_by_their_text_once(tmp_path: Path) -> None:
     path = tmp_path / "twice.txt"
-    path.write_text("ja\nnein\nja\n" + "x" * 60 + "\n", encoding="utf-8")
+    path.write_text("ja\nnein\nja\n" + "x" * 200 + "\n", encoding="utf-8")
     names = [sample.name for sample in open_set(path).samples]
-    assert names == ["ja", "nein", "ja (line 3)", "x" * 48 + "…"]
+    assert names == ["ja", "nein", "ja (line 3)", "x" * 160 + "…"]
 
 
 def test_manifests_name_files_of_texts(phrases: Path, tmp_path: Path) -> None:
