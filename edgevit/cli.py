@@ -106,6 +106,10 @@ def export(
         str | None, typer.Option(metavar="auto|any|vnni", help="Which x86-64 processors int8 must be right on.")
     ] = None,
     gpu: Annotated[str | None, typer.Option(metavar="SM,…", help="Cards of tensorrt-rtx builds: sm86,sm89.")] = None,
+    min_delegated: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Least share of an executorch build's multiply-accumulates in XNNPACK."),
+    ] = None,
     budget: Annotated[float | None, typer.Option(metavar="POINTS", help="Accuracy a build may lose.")] = None,
     bench: Annotated[bool | None, typer.Option("--bench/--no-bench", help="Measure the builds, or not.")] = None,
     force: Annotated[
@@ -119,7 +123,7 @@ def export(
     def work(terminal: Terminal) -> int:
         from edgevit.pipeline import ExportOptions
         from edgevit.pipeline import export as make
-        from edgevit.pipeline.finishing import with_cards
+        from edgevit.pipeline.finishing import with_cards, with_option
 
         wanted = _overridden(
             read_recipe(recipe) if recipe else Recipe(model=model),
@@ -144,6 +148,8 @@ def export(
             },
         )
         wanted = wanted if gpu is None else with_cards(wanted, gpu)
+        if min_delegated is not None:
+            wanted = with_option(wanted, "executorch", "min_delegated", f"{min_delegated:g}")
         options = ExportOptions(force=force, command=shlex.join(["edgevit", *sys.argv[1:]]))
         result = make(wanted, out, options, terminal.progress)
         terminal.exported(result)

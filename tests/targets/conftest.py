@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from edgevit.targets import get_target
@@ -69,6 +70,52 @@ def built(tiny: Any, build_with: Callable[..., Built]) -> Callable[[str], Built]
             options = {"float_layers": "f32"} if wanted == "openvino:int8" else {}
             done[wanted] = build_with(tiny.onnx, wanted, tiny.plan if wanted.endswith("int8") else None, **options)
         return done[wanted]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def whole_plan(tiny: Any) -> QuantPlan:
+    """The tiny model's plan with the output scales that integer kernels of some engines need."""
+    import numpy as np
+
+    from edgevit.graph import storage
+    from edgevit.graph.execute import Executor
+    from edgevit.graph.layers import quantizable_layers
+
+    outputs = {layer.name: layer.output for layer in quantizable_layers(storage.load(tiny.onnx.path))}
+    with Executor(tiny.onnx.path, list(outputs.values())) as executor:
+        values = executor.run(tiny.images)
+    largest = {name: float(np.abs(values[output]).max()) for name, output in outputs.items()}
+    layers = [msgspec.structs.replace(one, output_scale=largest[one.name] / 127) for one in tiny.plan.layers]
+    return msgspec.structs.replace(tiny.plan, layers=tuple(layers))
+
+
+@pytest.fixture(scope="session")
+def lowered(tiny: Any, whole_plan: QuantPlan, once: Callable[..., Path]) -> Callable[[str], Built]:
+    """("float32", "int8", "int8d") -> the tiny model's ExecuTorch build; made once for all test processes."""
+
+    def get(precision: str) -> Built:
+        target = get_target("executorch")
+
+        def make(place: Path) -> None:
+            (place / "files").mkdir()
+            plan = whole_plan if precision == "int8" else None
+            source = BuildSource(float_model=lambda: tiny.model, onnx=tiny.onnx, plan=plan)
+            used = target.build(source, precision, {}, place / "files")  # type: ignore[arg-type]
+            (place / "options.json").write_bytes(msgspec.json.encode(used))
+
+        place = once(f"executorch-{precision}", make)
+        build = Build(
+            target="executorch",
+            precision=precision,  # type: ignore[arg-type]
+            files=(),
+            signature=tiny.onnx.signature,
+            engine=Engine(name="executorch", version=target.availability().version),
+            machine=MACHINE,
+            options=msgspec.json.decode((place / "options.json").read_bytes()),
+        )
+        return Built(place / "files", build)
 
     return get
 

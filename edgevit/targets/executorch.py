@@ -1,0 +1,112 @@
+"""ExecuTorch with XNNPACK, for Android and iOS: a `.pte` in float32, int8 from the plan, and int8 with dynamic inputs.
+
+Facts this file answers to: a program is lowered from torch, not from ONNX, so the float model is loaded again; static
+int8 kernels need an output scale; what XNNPACK does not take runs in portable kernels, silently, so the delegated share
+is counted and can be demanded; the runtime is in the same wheel, so parity is executed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgevit.errors import BuildError, InputError
+from edgevit.targets.base import Availability
+from edgevit.targets.delegation import write_delegation
+from edgevit.targets.installed import installed_version
+from edgevit.targets.xnnpack.session import PROGRAM, ExecutorchSession, import_executorch
+from edgevit.types import TextPreprocess
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgevit.targets.base import BuildSource, OpenOptions
+    from edgevit.types import Build, FloatModel, Precision
+
+name = "executorch"
+precisions: tuple[Precision, ...] = ("float32", "int8", "int8d")
+
+INSTALL = "pip install 'edgevit[executorch]'"
+OPTIONS = "max_batch=N, the most samples memory is planned for; min_delegated=0…1, of multiply-accumulates"
+
+
+def availability() -> Availability:
+    found = installed_version("executorch")
+    if found is None or installed_version("torch") is None:
+        return Availability(build=False, run=False, build_fix=INSTALL, run_fix=INSTALL)
+    builds = installed_version("onnx-ir") is not None
+    fix = "" if builds else "pip install 'edgevit[export]'"
+    return Availability(build=builds, run=True, version=found, build_fix=fix)
+
+
+def why_not(precision: Precision) -> str:
+    """XNNPACK has kernels for every processor that ExecuTorch runs on."""
+    return ""
+
+
+def build(source: BuildSource, precision: Precision, options: dict[str, str], out: Path) -> dict[str, str]:
+    """Writes model.pte and delegation.json: what of it XNNPACK executes, and why not the rest.
+
+    Raises BuildError where ExecuTorch refuses the model or delegates less than `min_delegated`, InputError for a model
+    that did not come from PyTorch.
+    """
+    largest, least = _settings(options)
+    import_executorch()
+    if precision == "int8" and source.plan is None:
+        raise BuildError(f"expected a plan for {name}:int8, found none; calibrate first")
+    model = _float_model(source)
+
+    from edgevit.graph.capture import CaptureOptions
+    from edgevit.targets.xnnpack.lower import lower
+
+    first = source.onnx.signature.inputs[0].shape[0]
+    fixed = first if isinstance(first, int) else None
+    lowered = lower(model, source, precision, CaptureOptions(batch=fixed, max_batch=largest))
+    delegation = lowered.delegation
+    if delegation.share_of_macs < least:
+        raise BuildError(
+            f"expected at least {100 * least:g} % of {name}:{precision}'s multiply-accumulates in "
+            f"{delegation.delegate}, found {delegation.summary()}; left: {delegation.listed_fallbacks()}"
+        )
+    (out / PROGRAM).write_bytes(lowered.program)
+    write_delegation(delegation, out)
+    return {"backend": delegation.delegate, "max_batch": str(fixed or largest), "delegated": delegation.summary()}
+
+
+def open(directory: Path, build: Build, options: OpenOptions) -> ExecutorchSession:
+    """Opens a build of this target. Raises BundleError for what is truncated, foreign or of another schema."""
+    return ExecutorchSession(directory, build, options)
+
+
+def _float_model(source: BuildSource) -> FloatModel:
+    if source.float_model is None:
+        raise BuildError(f"expected a way to the float model for {name}, found none; export from the checkpoint")
+    model = source.float_model()
+    if model.module is None:
+        raise InputError(
+            f"expected a PyTorch model for {name}, found {model.name}, which came as ONNX; hand in the checkpoint it "
+            "was exported from, or build ort-mobile"
+        )
+    if model.parts or isinstance(model.preprocess, TextPreprocess):
+        raise InputError(
+            f"expected a model of images for {name}, found {model.name}, which takes text; build onnxruntime"
+        )
+    return model
+
+
+def _settings(options: dict[str, str]) -> tuple[int, float]:
+    """(largest batch, least share of multiply-accumulates)."""
+    from edgevit.graph.capture import MAX_BATCH
+
+    unknown = sorted(set(options) - {"max_batch", "min_delegated"})
+    if unknown:
+        raise InputError(f"expected options of {name} ({OPTIONS}), found {unknown[0]}={options[unknown[0]]}")
+    largest, least = options.get("max_batch", str(MAX_BATCH)), options.get("min_delegated", "0")
+    if not largest.isdecimal() or int(largest) < 2:
+        raise InputError(f"expected options of {name} ({OPTIONS}), found max_batch={largest}; give at least 2")
+    try:
+        share = float(least)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise InputError(f"expected options of {name} ({OPTIONS}), found min_delegated={least}")
+    return int(largest), share

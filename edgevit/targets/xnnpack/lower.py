@@ -1,0 +1,108 @@
+"""A float model lowered to an ExecuTorch program for XNNPACK, quantized on the way where it is asked for."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from edgevit.errors import BuildError
+from edgevit.targets.delegation import Delegation
+from edgevit.targets.xnnpack.counting import count_delegation, recorded_refusals
+
+if TYPE_CHECKING:
+    import torch
+
+    from edgevit.graph.capture import CaptureOptions
+    from edgevit.quantize.write_torch import Written
+    from edgevit.targets.base import BuildSource
+    from edgevit.types import FloatModel, Precision
+
+
+class Lowered(msgspec.Struct, frozen=True, kw_only=True):
+    program: bytes
+    """The `.pte`."""
+    delegation: Delegation
+
+
+def lower(model: FloatModel, source: BuildSource, precision: Precision, options: CaptureOptions) -> Lowered:
+    """Traces, quantizes by the plan (int8) or by what comes (int8d), partitions for XNNPACK and plans memory.
+
+    Raises CaptureError where the model does not trace, PlanError, and BuildError with ExecuTorch's reason.
+    """
+    from edgevit.graph.capture import capture
+    from edgevit.graph.quiet import quiet_torch
+
+    program = _with_plain_attention(capture(model, options))
+    written: Written | None = None
+    if precision != "float32":
+        with quiet_torch():
+            module = program.module(check_guards=False)
+            written = _written(module, source, precision)
+        program = capture(msgspec.structs.replace(model, module=module), options)
+    with quiet_torch(), recorded_refusals() as refusals:
+        edge = _partitioned(program, model.name)
+        delegation = count_delegation(edge.exported_program(), refusals, {} if written is None else written.left_out)
+        return Lowered(program=bytes(edge.to_executorch().buffer), delegation=delegation)
+
+
+def _written(module: torch.fx.GraphModule, source: BuildSource, precision: Precision) -> Written:
+    from edgevit.quantize.write_torch import write_dynamic, write_plan
+
+    if precision == "int8d":
+        return write_dynamic(module)
+    assert source.plan is not None
+    return write_plan(module, source.onnx, source.plan)
+
+
+def _partitioned(program: torch.export.ExportedProgram, name: str) -> Any:
+    """The program in ExecuTorch's edge dialect, with what XNNPACK takes handed to it."""
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    try:
+        return to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+    except Exception as error:  # its passes raise whatever their assertions are made of
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise BuildError(f"ExecuTorch refused {name}: {lines[0]}") from error
+
+
+def _with_plain_attention(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """Attention without a mask as two products and a softmax.
+
+    torch's own form guards against rows that a mask has emptied (six more operators a block, of which XNNPACK takes
+    none) and broadcasts before its products, which costs copies.
+    """
+    import torch
+
+    from edgevit.graph.quiet import quiet_torch
+
+    with quiet_torch():
+        table = {torch.ops.aten.scaled_dot_product_attention.default: _plain_attention}
+        plain: torch.export.ExportedProgram = program.run_decompositions(table)
+        return plain
+
+
+def _plain_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    *rest: Any,  # dropout, is_causal
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
+    """softmax(q kᵀ · scale) v over (…, tokens, width); NotImplemented keeps torch's own form."""
+    import torch
+
+    if attn_mask is not None or any(rest) or enable_gqa or query.shape[:-2] != key.shape[:-2]:
+        return NotImplemented
+    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    tokens, keys, width = query.shape[-2], key.shape[-2], value.shape[-1]
+    scores = torch.bmm(
+        (query * factor).reshape(-1, tokens, query.shape[-1]),
+        key.reshape(-1, keys, key.shape[-1]).transpose(1, 2),
+    )
+    mixed = torch.bmm(torch.softmax(scores, dim=-1), value.reshape(-1, keys, width))
+    return mixed.reshape(*query.shape[:-1], width)
