@@ -434,6 +434,36 @@ class Ratio(Value, frozen=True, kw_only=True):
     baseline: str
 
 
+class BeamRate(Value, frozen=True, kw_only=True):
+    """How fast one number of beams writes; all sources of the batch together."""
+
+    beams: int
+    tokens_per_second: float
+    """Of the results, not of the beams."""
+
+
+class MemoryAt(Value, frozen=True, kw_only=True):
+    """The process's resident memory when so many tokens had been written."""
+
+    tokens: int
+    resident_bytes: int
+
+
+class GenerationTimes(Value, frozen=True, kw_only=True):
+    """How a decoder writes `tokens` tokens for each source of the batch; the end token is not listened to."""
+
+    source_length: int
+    tokens: int
+    first_token: Latency
+    """From the source's ids to the first token: the encoder and one step."""
+    next_token: Latency
+    """One further token of each source, greedy search."""
+    by_place: tuple[float, ...]
+    """Median milliseconds of the first, second, … token."""
+    rates: tuple[BeamRate, ...]
+    memory: tuple[MemoryAt, ...]
+
+
 class BenchEntry(Value, frozen=True, kw_only=True):
     """One build under one setting."""
 
@@ -455,6 +485,8 @@ class BenchEntry(Value, frozen=True, kw_only=True):
     """`worth it`, `not worth it` (no faster than float32) or empty for the baseline."""
     drift: float | None = None
     """Last third of the rounds against the first, ratio of median latencies minus 1; None for a single round."""
+    generation: GenerationTimes | None = None
+    """For builds that write: their decoding loop. `latency` is then one call of encoder and decoder, teacher-forced."""
 
     @property
     def name(self) -> str:

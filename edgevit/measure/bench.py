@@ -9,14 +9,17 @@ import msgspec
 
 from edgevit.bundle import open_bundle
 from edgevit.errors import InputError, MeasureError
-from edgevit.measure.cell import Cell, Measured, Subject, measure_cell, opening_of
+from edgevit.files import inside
+from edgevit.measure.cell import Cell, Measured, Subject, Texts, dimensions_of, measure_cell, opening_of
 from edgevit.measure.coldstart import ColdStartOptions, measure_cold_start
 from edgevit.measure.judge import busy_warnings, drift_warnings, judged
 from edgevit.measure.machine import available_cores, busy_share, describe_machine
 from edgevit.measure.options import BenchOptions, check
 from edgevit.measure.protocol import DEFAULT_OPENER
 from edgevit.measure.samples import drift_of, latency_of
-from edgevit.types import BenchEntry, BenchReport
+from edgevit.preprocess import vocabulary_size
+from edgevit.runtime.parts import TARGET_TOKENS
+from edgevit.types import BenchEntry, BenchReport, TextPreprocess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,8 +46,10 @@ def bench(
 
 def subjects_of(bundle: Bundle, opener: str = DEFAULT_OPENER) -> list[Subject]:
     """Every build of an opened bundle."""
+    texts = texts_of(bundle)
     return [
         Subject(
+            texts=texts,
             target=build.target,
             precision=build.precision,
             bundle=str(bundle.root),
@@ -53,6 +58,23 @@ def subjects_of(bundle: Bundle, opener: str = DEFAULT_OPENER) -> list[Subject]:
         )
         for build in bundle.manifest.builds
     ]
+
+
+def texts_of(bundle: Bundle) -> Texts | None:
+    """The ids and lengths that a bundle's model of texts takes; None for a model of images."""
+    spec, generation = bundle.manifest.preprocess, bundle.manifest.generation
+    if not isinstance(spec, TextPreprocess):
+        return None
+    vocabulary = {spec.input: vocabulary_size(inside(bundle.root, spec.tokenizer))}
+    if generation is None:
+        return Texts(vocabulary=vocabulary, longest_source=spec.max_length)
+    vocabulary[TARGET_TOKENS] = vocabulary_size(inside(bundle.root, generation.tokenizer))
+    return Texts(
+        vocabulary=vocabulary,
+        longest_source=spec.max_length,
+        longest_target=generation.max_length,
+        start_token_id=generation.start_token_id,
+    )
 
 
 def bench_builds(
@@ -70,7 +92,7 @@ def bench_builds(
     cells = _cells(options)
     busy = busy_warnings(busy_share())
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    tick = _ticker(_steps(cells, len(chosen), options), progress)
+    tick = _ticker(_steps(cells, chosen, options), progress)
     entries: list[BenchEntry] = []
     failures: dict[Cell, dict[str, str]] = {}
     for cell in cells:
@@ -135,6 +157,7 @@ def _entry(subject: Subject, cell: Cell, measured: Measured) -> BenchEntry:
         size_bytes=subject.size_bytes,
         executed_precision=measured.usage.execution.precision,
         drift=drift_of(measured.rounds),
+        generation=measured.generation,
     )
 
 
@@ -165,7 +188,7 @@ def _cold_start(subject: Subject, entry: BenchEntry, options: BenchOptions) -> C
     starts = ColdStartOptions(
         repeats=options.cold_starts,
         batch_size=entry.batch_size,
-        dimensions=options.dimensions,
+        dimensions=dimensions_of(subject, options),
         timeout=options.timeout,
     )
     return measure_cold_start(opening_of(subject, cell), starts)
@@ -184,9 +207,11 @@ def _not_executed(failures: dict[Cell, dict[str, str]]) -> dict[str, str]:
     return reasons
 
 
-def _steps(cells: Sequence[Cell], builds: int, options: BenchOptions) -> int:
+def _steps(cells: Sequence[Cell], chosen: Sequence[Subject], options: BenchOptions) -> int:
     rounds = sum(options.rounds * (1 if cell.streams == 1 else 2) for cell in cells)
-    return builds * (rounds + (1 if options.cold_starts else 0))
+    writers = sum(subject.texts is not None and subject.texts.writes for subject in chosen)
+    steps = len(chosen) * (rounds + (1 if options.cold_starts else 0))
+    return steps + writers * options.rounds * len(cells)
 
 
 def _ticker(total: int, progress: Progress | None) -> Callable[[str], None]:

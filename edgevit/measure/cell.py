@@ -10,14 +10,39 @@ import msgspec
 from edgevit.errors import MeasureError
 from edgevit.measure import protocol
 from edgevit.measure.process import WorkerProcess
+from edgevit.measure.writing import generation_times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from edgevit.measure.options import BenchOptions
+    from edgevit.types import GenerationTimes
 
 SETTLE_CALLS = 1
 """Untimed calls before each turn: the builds measured in between have emptied the processor's caches."""
+
+
+class Texts(msgspec.Struct, frozen=True, kw_only=True):
+    """What must be known of a model of texts to give it some."""
+
+    vocabulary: dict[str, int]
+    """How many different ids each input may have."""
+    longest_source: int
+    """Tokens."""
+    longest_target: int = 0
+    """0 for a model that writes nothing."""
+    start_token_id: int = 0
+
+    @property
+    def writes(self) -> bool:
+        """Whether there is a further token to time after the first."""
+        return self.longest_target > 1
+
+    def source_length(self, options: BenchOptions) -> int:
+        return min(options.source_length, self.longest_source)
+
+    def tokens(self, options: BenchOptions) -> int:
+        return min(options.tokens, self.longest_target)
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +53,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     bundle: str
     size_bytes: int
     opener: str = protocol.DEFAULT_OPENER
+    texts: Texts | None = None
+    """None for a model of images."""
 
     @property
     def name(self) -> str:
@@ -48,6 +75,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     usage: protocol.Usage
     throughput: float
     """Items per second."""
+    generation: GenerationTimes | None = None
 
 
 def rotated(names: Sequence[str], turn: int) -> list[str]:
@@ -65,7 +93,7 @@ def measure_cell(
     each step with what was done.
     """
     failures: dict[str, str] = {}
-    rounds, usages = _latency(subjects, cell, options, failures, tick)
+    rounds, usages, written = _latency(subjects, cell, options, failures, tick)
     alive = [subject for subject in subjects if subject.name not in failures]
     if cell.streams == 1:
         rates = {name: _serial_rate(rounds[name], cell.batch_size) for name in usages}
@@ -73,7 +101,7 @@ def measure_cell(
         # Processes of their own: an engine is opened differently for streams, and the peak memory is one caller's.
         rates = _throughput(alive, cell, options, failures, tick)
     measured = {
-        name: Measured(rounds=tuple(rounds[name]), usage=usage, throughput=rates[name])
+        name: Measured(rounds=tuple(rounds[name]), usage=usage, throughput=rates[name], generation=written.get(name))
         for name, usage in usages.items()
         if name not in failures
     }
@@ -86,7 +114,7 @@ def _latency(
     options: BenchOptions,
     failures: dict[str, str],
     tick: Callable[[str], None],
-) -> tuple[dict[str, list[tuple[int, ...]]], dict[str, protocol.Usage]]:
+) -> tuple[dict[str, list[tuple[int, ...]]], dict[str, protocol.Usage], dict[str, GenerationTimes]]:
     rounds: dict[str, list[tuple[int, ...]]] = {subject.name: [] for subject in subjects}
     usages: dict[str, protocol.Usage] = {}
     turn = protocol.Measure(seconds=options.seconds / options.rounds, settle_calls=SETTLE_CALLS)
@@ -101,8 +129,52 @@ def _latency(
     with ExitStack() as stack:
         workers = _open_all(stack, subjects, msgspec.structs.replace(cell, streams=1), options, failures)
         _in_turn(workers, options.rounds, measure, failures)
+        written = _writing(workers, subjects, cell, options, failures, tick)
         _in_turn(workers, 1, report, failures)
-    return rounds, usages
+    return rounds, usages, written
+
+
+def _writing(
+    workers: dict[str, WorkerProcess],
+    subjects: Sequence[Subject],
+    cell: Cell,
+    options: BenchOptions,
+    failures: dict[str, str],
+    tick: Callable[[str], None],
+) -> dict[str, GenerationTimes]:
+    """The decoding loops of the builds that write, in the same turns; each number of beams has an equal share."""
+    writers = {subject.name: subject.texts for subject in subjects if subject.texts and subject.texts.writes}
+    sources = {subject.name: dimensions_of(subject, options).get("source_length", 0) for subject in subjects}
+    rounds: dict[str, dict[int, list[tuple[tuple[int, ...], ...]]]] = {}
+    sizes: dict[str, dict[int, int]] = {}
+    beams = tuple(dict.fromkeys((1, *options.beams)))
+
+    def once(name: str, worker: WorkerProcess) -> None:
+        texts = writers[name]
+        command = protocol.WriteOnce(tokens=texts.tokens(options), start_token_id=texts.start_token_id)
+        sizes[name] = worker.ask(command, protocol.Sizes).resident_bytes
+
+    def measure(name: str, worker: WorkerProcess) -> None:
+        texts = writers[name]
+        for count in beams:
+            command = protocol.Write(
+                seconds=options.seconds / options.rounds / len(beams),
+                beams=count,
+                tokens=texts.tokens(options),
+                start_token_id=texts.start_token_id,
+                settle_calls=SETTLE_CALLS,
+            )
+            rounds.setdefault(name, {}).setdefault(count, []).append(worker.ask(command, protocol.TokenTimings).runs)
+        tick(f"{name}: writing")
+
+    own = {name: workers[name] for name in writers if name in workers}
+    _in_turn(own, 1, once, failures)
+    _in_turn(own, options.rounds, measure, failures)
+    return {
+        name: generation_times(given, sizes[name], cell.batch_size, sources[name])
+        for name, given in rounds.items()
+        if name not in failures
+    }
 
 
 def _throughput(
@@ -137,7 +209,12 @@ def _open_all(
     for subject in subjects:
         opening = opening_of(subject, cell)
         worker = stack.enter_context(WorkerProcess(options.timeout))
-        prepare = protocol.Prepare(batch_size=cell.batch_size, seed=options.seed, dimensions=options.dimensions)
+        prepare = protocol.Prepare(
+            batch_size=cell.batch_size,
+            seed=options.seed,
+            dimensions=dimensions_of(subject, options),
+            vocabulary=subject.texts.vocabulary if subject.texts else {},
+        )
         try:
             worker.ask(protocol.Open(opening=opening), protocol.Opened)
             worker.ask(prepare, protocol.Done)
@@ -164,6 +241,15 @@ def _in_turn(
                 act(name, workers[name])
             except MeasureError as error:
                 failures[name] = str(error)
+
+
+def dimensions_of(subject: Subject, options: BenchOptions) -> dict[str, int]:
+    """Sizes of the lengths of texts, unless the options give others."""
+    texts = subject.texts
+    if texts is None:
+        return options.dimensions
+    lengths = {"source_length": texts.source_length(options), "target_length": max(1, texts.tokens(options))}
+    return {**lengths, **options.dimensions}
 
 
 def opening_of(subject: Subject, cell: Cell) -> protocol.Opening:

@@ -39,20 +39,38 @@ def input_shape(spec: TensorSpec, batch_size: int, dimensions: dict[str, int]) -
     return tuple(shape)
 
 
-def random_inputs(signature: Signature, batch_size: int, seed: int, dimensions: dict[str, int]) -> Arrays:
-    """Standard normal floats, and 0 or 1 for integers and booleans (an index that every vocabulary has)."""
+def random_inputs(
+    signature: Signature,
+    batch_size: int,
+    seed: int,
+    dimensions: dict[str, int],
+    vocabulary: dict[str, int] | None = None,
+) -> Arrays:
+    """Standard normal floats; ones for masks; ids below the `vocabulary` of their input, or else 0 or 1.
+
+    Every vocabulary has the ids 0 and 1.
+    """
+    known = vocabulary or {}
     generator = np.random.default_rng(seed)
     inputs: dict[str, NDArray[Any]] = {}
     for spec in signature.inputs:
         shape, dtype = input_shape(spec, batch_size, dimensions), np.dtype(spec.dtype)
         if dtype.kind == "f":
             inputs[spec.name] = generator.standard_normal(shape, dtype=np.float32).astype(dtype, copy=False)
+        elif _is_mask(spec):
+            inputs[spec.name] = np.ones(shape, dtype=dtype)
         else:
-            inputs[spec.name] = generator.integers(0, 2, size=shape).astype(dtype)
+            inputs[spec.name] = generator.integers(0, known.get(spec.name, 2), size=shape).astype(dtype)
     return inputs
 
 
 def zero_inputs(signature: Signature, batch_size: int, dimensions: dict[str, int]) -> Arrays:
+    """Zeros, but ones for masks: a text without any token is none."""
     return {
-        spec.name: np.zeros(input_shape(spec, batch_size, dimensions), dtype=spec.dtype) for spec in signature.inputs
+        spec.name: np.full(input_shape(spec, batch_size, dimensions), _is_mask(spec), dtype=spec.dtype)
+        for spec in signature.inputs
     }
+
+
+def _is_mask(spec: TensorSpec) -> bool:
+    return spec.name.endswith("mask") and np.dtype(spec.dtype).kind in "iub"

@@ -59,3 +59,12 @@ def release_memory() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
         if trim is not None:
             trim(0)
+
+
+def resident_memory(statm: Path = Path("/proc/self/statm")) -> int:
+    """The resident set of this process now, bytes; read from /proc on Linux, by psutil elsewhere."""
+    if sys.platform == "linux":
+        return int(statm.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)

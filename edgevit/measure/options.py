@@ -27,6 +27,12 @@ class BenchOptions(Value, frozen=True, kw_only=True):
     warmup_seconds: float = 0.5
     dimensions: dict[str, int] = {}
     """Sizes of dynamic dimensions other than the batch, by name."""
+    source_length: int = 16
+    """Tokens of each source, for models of texts; at most what the model takes."""
+    tokens: int = 32
+    """Written for each source by models that write; at most what the model was exported for."""
+    beams: tuple[int, ...] = (1, 4)
+    """Whose tokens per second are measured."""
     timeout: float = 600.0
     """Seconds any single step of a measuring process may take, opening included."""
 
@@ -37,11 +43,15 @@ def check(options: BenchOptions) -> None:
         "batch_sizes": options.batch_sizes or (0,),
         "threads": options.threads,
         "rounds": (options.rounds,),
+        "source_length": (options.source_length,),
+        "beams": options.beams or (0,),
         "streams": () if options.streams is None else (options.streams,),
     }
     for name, values in counts.items():
         if any(value < 1 for value in values):
             raise InputError(f"expected {name} of at least 1, found {values}; correct the option")
+    if options.tokens < 2:
+        raise InputError(f"expected tokens of at least 2, the first and a further one, found {options.tokens}")
     for name, value in (("seconds", options.seconds), ("timeout", options.timeout)):
         if value <= 0:
             raise InputError(f"expected {name} above 0, found {value}; correct the option")

@@ -48,6 +48,8 @@ class Prepare(Message, frozen=True, kw_only=True):
     seed: int
     dimensions: dict[str, int] = {}
     """Sizes of the dynamic dimensions that are not the batch."""
+    vocabulary: dict[str, int] = {}
+    """How many different ids an input may have, by its name."""
 
 
 class Warm(Message, frozen=True, kw_only=True):
@@ -63,6 +65,23 @@ class Measure(Message, frozen=True, kw_only=True):
     seconds: float
     min_calls: int = 1
     settle_calls: int = 0
+
+
+class Write(Message, frozen=True, kw_only=True):
+    """Write `tokens` tokens for each prepared source, again and again for at least `seconds`, timing each token."""
+
+    seconds: float
+    beams: int
+    tokens: int
+    start_token_id: int
+    settle_calls: int = 0
+
+
+class WriteOnce(Message, frozen=True, kw_only=True):
+    """Write `tokens` tokens with one beam, and say how large the process is on the way."""
+
+    tokens: int
+    start_token_id: int
 
 
 class Throughput(Message, frozen=True, kw_only=True):
@@ -88,7 +107,7 @@ class Stop(Message, frozen=True, kw_only=True):
     pass
 
 
-Command: TypeAlias = Open | Prepare | Warm | Measure | Throughput | FirstResult | Report | Stop
+Command: TypeAlias = Open | Prepare | Warm | Measure | Write | WriteOnce | Throughput | FirstResult | Report | Stop
 
 # ------------------------------------------------------------------------------------------------- replies
 
@@ -104,6 +123,16 @@ class Done(Message, frozen=True, kw_only=True):
 
 class Timings(Message, frozen=True, kw_only=True):
     ns: tuple[int, ...]
+
+
+class TokenTimings(Message, frozen=True, kw_only=True):
+    runs: tuple[tuple[int, ...], ...]
+    """Of each run the time of every token, the encoder's counted to the first; one sum where there are more beams."""
+
+
+class Sizes(Message, frozen=True, kw_only=True):
+    resident_bytes: dict[int, int]
+    """By the number of tokens that had been written."""
 
 
 class Rate(Message, frozen=True, kw_only=True):
@@ -129,4 +158,4 @@ class Failure(Message, frozen=True, kw_only=True):
     message: str
 
 
-Reply: TypeAlias = Opened | Done | Timings | Rate | ResultAt | Usage | Failure
+Reply: TypeAlias = Opened | Done | Timings | TokenTimings | Sizes | Rate | ResultAt | Usage | Failure

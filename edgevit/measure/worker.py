@@ -103,13 +103,24 @@ class Worker:
                 from edgevit.measure.inputs import random_inputs
 
                 signature = self._opened().signature
-                self._inputs = random_inputs(signature, command.batch_size, command.seed, command.dimensions)
+                self._inputs = random_inputs(
+                    signature, command.batch_size, command.seed, command.dimensions, command.vocabulary
+                )
                 return protocol.Done()
             case protocol.Warm():
                 self._warm(command)
                 return protocol.Done()
             case protocol.Measure():
                 return protocol.Timings(ns=tuple(time_calls(self._opened().run, self._prepared(), command)))
+            case protocol.Write():
+                from edgevit.measure.writing import time_tokens
+
+                runs = time_tokens(self._opened(), self._prepared(), command)
+                return protocol.TokenTimings(runs=tuple(map(tuple, runs)))
+            case protocol.WriteOnce():
+                from edgevit.measure.writing import sizes_while_writing
+
+                return protocol.Sizes(resident_bytes=sizes_while_writing(self._opened(), self._prepared(), command))
             case protocol.Throughput():
                 return run_concurrently(self._opened().run, self._prepared(), command)
             case protocol.FirstResult():

@@ -15,7 +15,7 @@ from edgevit.report.rows import VERDICT_TONES, Cell, Column, Table, used, verdic
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from edgevit.types import BenchEntry, BenchReport, Closeness, ParityReport, Rung
+    from edgevit.types import BenchEntry, BenchReport, Closeness, GenerationTimes, ParityReport, Rung
 
 _NAME = Column("build", align="left", kind="name")
 _VERDICT = Column("verdict", align="left", kind="verdict")
@@ -91,6 +91,37 @@ def measurements(bench: BenchReport) -> Table:
     return used("measurements", _bench_caption(bench), columns, spare=("p90", "cached", "memory", "p99"))
 
 
+def writing(bench: BenchReport) -> Table:
+    """One line per build that writes and setting: what its tokens cost, and how the process grows meanwhile."""
+    entries = [(entry, entry.generation) for entry in bench.entries if entry.generation]
+    times = [found for _, found in entries]
+    places = formats.places_for(found.next_token.p50 for found in times)
+    beams = dict.fromkeys(rate.beams for found in times for rate in found.rates)
+    memory = formats.size_unit([at.resident_bytes for found in times for at in found.memory])
+    columns = [
+        (_NAME, [Cell(formats.clean(entry.name, 80)) for entry, _ in entries]),
+        (Column("batch"), _where_it_varies([entry.batch_size for entry, _ in entries])),
+        (Column("first", "ms"), [Cell(formats.number(found.first_token.p50, places)) for found in times]),
+        (Column("next", "ms"), [Cell(formats.number(found.next_token.p50, places)) for found in times]),
+        (Column("last", "ms"), [Cell(formats.number(found.by_place[-1], places)) for found in times]),
+        *(
+            (Column(f"beams {count}", "tok/s"), [_tokens_per_second(found, count) for found in times])
+            for count in beams
+        ),
+        (
+            Column("memory", memory.name),
+            [Cell(formats.size(found.memory[-1].resident_bytes, memory)) for found in times],
+        ),
+    ]
+    lengths = {(found.tokens, found.source_length) for found in times}
+    written = " or ".join(f"{tokens} tokens for a source of {source}" for tokens, source in sorted(lengths))
+    caption = (
+        f"Writing {written}, each source of the batch. first: from the source to its first token; next: one further "
+        "token; last: the last one; tok/s: of the whole batch."
+    )
+    return used("writing", caption, columns, spare=("memory", "last"))
+
+
 def remarks(data: ReportData) -> Iterator[str]:
     """What a person should know before using the bundle: every verdict but passed, with why, and the warnings."""
     facts = build_facts(data)
@@ -148,6 +179,11 @@ def _agreement(rungs: Sequence[Rung | None]) -> list[tuple[Column, list[Cell]]]:
 
 def _ratio(entry: BenchEntry | None) -> Cell:
     return Cell(formats.number(entry.ratio.value)) if entry and entry.ratio else Cell()
+
+
+def _tokens_per_second(times: GenerationTimes, beams: int) -> Cell:
+    rates = {rate.beams: rate.tokens_per_second for rate in times.rates}
+    return Cell(formats.number(rates[beams], 0)) if beams in rates else Cell()
 
 
 def _sqnr(rung: Rung | None) -> Cell:

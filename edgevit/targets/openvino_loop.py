@@ -35,26 +35,33 @@ class OpenvinoLoop:
         self._rest = [name for name in ports.outputs if name not in fed]
         self._release = release
         self._turn = 0
-        self._tensors = ports.tensors({name: inputs[name] for name in fed.values()})
-        """What the next step reads back: an input's port and its tensor."""
+        self._given: Bound | None = ports.tensors({name: inputs[name] for name in fed.values()})
+        """What the next step reads instead of the last one's outputs."""
+        self._bound = [False, False]
+        """Whether a request reads the other's outputs. Their tensors stay the same, whatever shape they grow to."""
         self._constant = ports.tensors({name: array for name, array in inputs.items() if name not in fed.values()})
         self._set_constant()
 
     def step(self, inputs: Arrays) -> Arrays:
         if self._requests is None:
             raise ClosedSession("a loop")
-        request = self._requests[self._turn]
-        # A request does not keep its inputs alive: they stand in a list until it is done with them.
-        tensors = [*self._tensors, *self._ports.tensors(inputs)]
-        for port, tensor in tensors:
+        turn, request = self._turn, self._requests[self._turn]
+        # A request does not keep its inputs alive: these lists do until it is done with them.
+        tensors = self._ports.tensors(inputs)
+        carried = self._given
+        if carried is None and not self._bound[turn]:
+            carried = self._last()
+        self._bound[turn] = self._given is None
+        for port, tensor in (*(carried or ()), *tensors):
             request.set_tensor(port, tensor)
-        request.infer()
-        self._turn = 1 - self._turn
-        self._tensors = [(port, request.get_tensor(output)) for output, port in self._fed]
+        # `infer` would copy every output into a new array: for the caches more than all else the loop does.
+        request.start_async()
+        request.wait()
+        self._turn, self._given = 1 - turn, None
         return {name: request.get_tensor(self._ports.outputs[name]).data for name in self._rest}
 
     def select(self, rows: NDArray[np.int64], *, constant: bool) -> None:
-        self._tensors = self._ports.selected(self._tensors, rows)
+        self._given = self._ports.selected(self._last() if self._given is None else self._given, rows)
         if constant:
             self._constant = self._ports.selected(self._constant, rows)
             self._set_constant()
@@ -62,9 +69,15 @@ class OpenvinoLoop:
     def close(self) -> None:
         """The requests go back; safe to call twice."""
         requests, self._requests = self._requests, None
-        self._tensors, self._constant = [], []
+        self._given, self._constant = None, []
         if requests is not None:
             self._release(requests)
+
+    def _last(self) -> Bound:
+        """What the last step gave, as inputs."""
+        assert self._requests is not None
+        other = self._requests[1 - self._turn]
+        return [(port, other.get_tensor(output)) for output, port in self._fed]
 
     def _set_constant(self) -> None:
         for port, tensor in self._constant:

@@ -54,6 +54,8 @@ class Terminal:
             self._document(report if changes is None else {"report": report, "changes": changes})
             return
         self._table(at_terminal.measurements(report))
+        if any(entry.generation for entry in report.entries):
+            self._table(at_terminal.writing(report))
         for name, reason in report.not_executed.items():
             self._paragraph(f"{name}: not executed: {reason}")
         for warning in report.warnings:

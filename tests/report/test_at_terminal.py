@@ -12,6 +12,7 @@ from edgevit.report import at_terminal, fitted
 from edgevit.report.data import ReportData
 from edgevit.report.rows import Cell, Column, Table
 from edgevit.terminal import Terminal
+from edgevit.types import BeamRate, GenerationTimes, Latency, MemoryAt
 
 
 def printed(table: Table, monkeypatch: pytest.MonkeyPatch, width: int = 80) -> list[str]:
@@ -115,3 +116,26 @@ def test_fitted_leaves_alone_what_fits_and_what_may_not_go() -> None:
     assert fitted(table, 42, gap=1) == table
     assert [column.title for column in fitted(table, 41, gap=1).columns] == ["name", "a"]
     assert [column.title for column in fitted(table, 5, gap=1).columns] == ["name", "a"]
+
+
+def test_what_writes_has_a_table_of_its_tokens(data: ReportData, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert data.bench is not None
+    short, long = (Latency(p50=ms, p90=ms, p99=ms, mean=ms, samples=(ms,)) for ms in (1.5, 12.25))
+    times = GenerationTimes(
+        source_length=16, tokens=32, first_token=long, next_token=short, by_place=(12.25, 1.5, 1.75),
+        rates=(BeamRate(beams=1, tokens_per_second=640.4), BeamRate(beams=4, tokens_per_second=222.0)),
+        memory=(MemoryAt(tokens=1, resident_bytes=90_000_000), MemoryAt(tokens=32, resident_bytes=120_000_000)),
+    )  # fmt: skip
+    one, *others = data.bench.entries
+    report = msgspec.structs.replace(data.bench, entries=(msgspec.structs.replace(one, generation=times), *others))
+    table = at_terminal.writing(report)
+    assert [row[0].text for row in table.rows] == [one.name]
+    shown = cells(table, one.name)
+    assert (shown["first ms"], shown["next ms"], shown["last ms"]) == ("12.25", "1.50", "1.75")
+    assert (shown["beams 1 tok/s"], shown["beams 4 tok/s"], shown["memory MB"]) == ("640", "222", "120.0")
+    assert "32 tokens for a source of 16" in table.caption
+    out = io.StringIO()
+    monkeypatch.setenv("COLUMNS", "80")
+    Terminal(out, Silent(), json=False).bench(report, None)
+    assert "12.25" in out.getvalue()
+    assert max(map(len, out.getvalue().splitlines())) <= 80
