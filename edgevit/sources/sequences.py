@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edgevit.errors import CheckpointError, InputError
-from edgevit.preprocess import vocabulary_size
 from edgevit.sources.checkpoint import fit_state_dict, load_state_dict
 from edgevit.sources.digest import module_digest
 from edgevit.types import FloatModel, FloatPart
@@ -115,6 +114,8 @@ def _architecture(config: SequenceConfig) -> _Architecture:
 
 def _check_vocabularies(entry: SequenceEntry) -> None:
     """Every id of a tokenizer has a row in the embedding that it is looked up in."""
+    from edgevit.preprocess import vocabulary_size  # imports NumPy, which naming a model does not need
+
     config = entry.config
     if isinstance(config, ClassifierConfig | TaggerConfig):
         source, target = config.vocabulary, 0
