@@ -9,6 +9,8 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(
 	$(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)) python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+INSTALLED_DEV := .venv/.installed-dev
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 OUT := out/digits-vit
 
 .PHONY: demo test check bench
@@ -19,16 +21,16 @@ demo: $(INSTALLED)
 	$(BIN)/edgevit run $(OUT) $(sort $(wildcard calibration/samples/*.png))
 	@echo "The report: $(CURDIR)/$(OUT)/report.html"
 
-test: $(INSTALLED)
+test: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest -n 2
 
-check: $(INSTALLED)
+check: $(INSTALLED_DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict edgevit
 	$(BIN)/lint-imports --no-logo
 
-bench: $(INSTALLED)
+bench: $(INSTALLED_DEV)
 	$(BIN)/python benchmarks/run.py
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -40,6 +42,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  "Python's venv module is not complete here; Debian, Ubuntu:" \
 	  "sudo apt-get install python3-venv (or python3.11-venv for another version), then run make again" >&2; exit 2; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	@echo "Installing edgevit and its tools into .venv (once, a few minutes)" >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
+	@echo "Installing edgevit into .venv (once, a few minutes)" >&2
+	@$(INSTALL) '.[all]'
+	@touch $@
+
+$(INSTALLED_DEV): $(INSTALLED)
+	@echo "Installing what checks and tests need into .venv (once, a few minutes)" >&2
+	@$(INSTALL) '.[all,dev]'
 	@touch $@
