@@ -110,6 +110,10 @@ def export(
         float | None,
         typer.Option(metavar="SHARE", help="Least share of an executorch build's multiply-accumulates in XNNPACK."),
     ] = None,
+    max_size: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="8MB: build every precision of the targets and name the best one that fits."),
+    ] = None,
     budget: Annotated[float | None, typer.Option(metavar="POINTS", help="Accuracy a build may lose.")] = None,
     bench: Annotated[bool | None, typer.Option("--bench/--no-bench", help="Measure the builds, or not.")] = None,
     force: Annotated[
@@ -124,6 +128,7 @@ def export(
         from edgevit.pipeline import ExportOptions
         from edgevit.pipeline import export as make
         from edgevit.pipeline.finishing import with_cards, with_option
+        from edgevit.pipeline.size_budget import choose, parse_size, with_every_precision
 
         wanted = _overridden(
             read_recipe(recipe) if recipe else Recipe(model=model),
@@ -150,12 +155,21 @@ def export(
         wanted = wanted if gpu is None else with_cards(wanted, gpu)
         if min_delegated is not None:
             wanted = with_option(wanted, "executorch", "min_delegated", f"{min_delegated:g}")
+        limit = None
+        if max_size is not None:
+            limit, wanted = parse_size(max_size), with_every_precision(wanted)
         options = ExportOptions(force=force, command=shlex.join(["edgevit", *sys.argv[1:]]))
         result = make(wanted, out, options, terminal.progress)
+        if limit is not None:
+            result = msgspec.structs.replace(result, choice=choose(result.manifest, limit))
         terminal.exported(result)
         for name in result.failed:
             _complain(f"{name} is out of its parity budget; see {result.path / 'report.html'}")
-        return 1 if result.failed else 0
+        if result.choice is None:
+            return 1 if result.failed else 0
+        if not result.choice.build:
+            _complain(result.choice.reason)
+        return 0 if result.choice.build else 1
 
     _command(work, json, debug, "finished stages are kept, run the same command again to resume")
 

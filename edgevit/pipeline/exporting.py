@@ -42,6 +42,7 @@ from edgevit.targets.base import BuildSource
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from edgevit.pipeline.size_budget import SizeChoice
     from edgevit.sets import SampleSet
     from edgevit.types import BenchReport, FloatModel, OnnxModel, ParityReport, Precision, QuantPlan
 
@@ -76,6 +77,8 @@ class ExportResult(msgspec.Struct, frozen=True, kw_only=True):
     bench: BenchReport | None
     failed: tuple[str, ...]
     """Names of the rungs out of their budget; empty for a bundle that may be shipped."""
+    choice: SizeChoice | None = None
+    """The build that fits a size, where one was asked for."""
 
 
 def export(

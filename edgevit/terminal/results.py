@@ -46,6 +46,8 @@ class Terminal:
             self._paragraph(line)
         self._line(f"bundle: {result.path}")
         self._line(f"report: {(result.path / 'report.html').resolve().as_uri()}")
+        if result.choice is not None and result.choice.build:
+            self._line(f"choice: {result.choice.reason}")
 
     def bench(self, report: BenchReport, changes: Sequence[Change] | None) -> None:
         from edgevit.report import at_terminal
