@@ -554,10 +554,13 @@ class LayerPlan(Value, frozen=True, kw_only=True):
     """
 
     name: str
-    kind: Literal["linear", "conv"]
-    input_scale: float
+    kind: Literal["linear", "conv", "embedding", "recurrent"]
+    """Of an `embedding` (one that is an output projection as well is `linear`) and of a `recurrent` weight only the
+    weight is quantized: their numbers are brought back to float before anything is computed with them."""
+    input_scale: float = 1.0
+    """1 where the input is not quantized."""
     weight_scale: tuple[float, ...]
-    """One per output channel (axis 0 of the PyTorch parameter)."""
+    """One per output channel (axis 0 of the PyTorch parameter; of an embedding, one per row)."""
     output_scale: float | None = None
     """For the engines that need one (ExecuTorch); the ONNX writer never uses it."""
     input_method: str = "min-max"

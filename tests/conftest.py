@@ -111,12 +111,12 @@ def min_max_plan() -> Callable[[OnnxModel, Sequence[Arrays]], QuantPlan]:
 
         from edgevit.graph import storage
         from edgevit.graph.execute import Executor
-        from edgevit.graph.layers import layer_weight, quantizable_layers
+        from edgevit.graph.layers import CALIBRATED, calibrated_layers, layer_weight, quantizable_layers
         from edgevit.quantize.saturation import pair_safe_scales, seven_bit_scales
 
         graph = storage.load(model.path)
         layers = quantizable_layers(graph)
-        largest = {layer.input: 0.0 for layer in layers}
+        largest = {layer.input: 0.0 for layer in calibrated_layers(graph)}
         with Executor(model.path, [name for name in largest if name not in batches[0]]) as executor:
             for batch in batches:
                 values = {**executor.run(batch), **batch}
@@ -124,6 +124,11 @@ def min_max_plan() -> Callable[[OnnxModel, Sequence[Arrays]], QuantPlan]:
         entries = []
         for layer in layers:
             weight = layer_weight(graph, layer)
+            if layer.kind not in CALIBRATED:
+                scales = np.abs(weight).max(axis=1) / np.float32(127)
+                steps = tuple(float(scale) for scale in scales)
+                entries.append(LayerPlan(name=layer.name, kind=layer.kind, weight_scale=steps))
+                continue
             safe = pair_safe_scales if layer.kind == "linear" else seven_bit_scales
             scales = safe(weight, np.abs(weight).max(axis=1) / np.float32(127))
             input_scale = float(np.float32(largest[layer.input] / 127))

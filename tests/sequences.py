@@ -126,3 +126,17 @@ def continued(given: Arrays, outputs: Arrays) -> Arrays:
     """The next step's inputs: the newest of everything that is carried."""
     newest = {name.replace("present", "past_key_values"): array for name, array in outputs.items()}
     return {name: newest.get(name, array) for name, array in given.items()}
+
+
+def decoder_batches(sequences: Sequences, model: str) -> list[Arrays]:
+    """What a decoder is calibrated with: a prefix at once, then steps, of a ragged batch of sources."""
+    source = texts(4, 7)
+    name = f"{model}.decoder"
+    encoded = sequences.run(f"{model}.encoder", source)
+    given = begun(encoded, source["attention_mask"], sequences.part(name).signature)
+    batches = []
+    for tokens in (5, 1, 1, 1):
+        ids = np.random.default_rng(len(batches)).integers(1, VOCABULARY, (4, tokens))
+        batches.append({"input_ids": ids, **given})
+        given = continued(given, sequences.run(name, batches[-1]))
+    return batches

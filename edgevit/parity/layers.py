@@ -17,7 +17,7 @@ import numpy as np
 from edgevit.errors import SetError
 from edgevit.graph import storage
 from edgevit.graph.execute import Executor
-from edgevit.graph.layers import quantizable_layers
+from edgevit.graph.layers import CALIBRATED, calibrated_layers
 from edgevit.graph.passes import constant, tidy
 from edgevit.parity.metrics import SignalNoise, signal_noise
 from edgevit.quantize.adjust import adjust_weights
@@ -50,7 +50,7 @@ def layer_parity(
     stay in float are listed with the plan's reason: what they show is inherited. Raises SetError for no batches,
     PlanError for a plan that does not fit.
     """
-    layers = quantizable_layers(storage.load(model.path))
+    layers = calibrated_layers(storage.load(model.path))
     totals = {layer.output: SignalNoise() for layer in layers}
     owns: dict[str, SignalNoise] = {}
     read = False
@@ -121,7 +121,7 @@ def _write_float(model: OnnxModel, plan: QuantPlan, path: Path, *, alone: bool) 
     # The bias correction belongs to the quantized side: it answers for errors that the float side has not.
     uncorrected = tuple(msgspec.structs.replace(entry, bias_correction=()) for entry in plan.layers)
     adjust_weights(graph, msgspec.structs.replace(plan, layers=uncorrected))
-    twins = _add_twins(graph, plan.layers) if alone else {}
+    twins = _add_twins(graph, [entry for entry in plan.layers if entry.kind in CALIBRATED]) if alone else {}
     path.parent.mkdir()
     storage.save(graph, path)
     return path, twins
@@ -129,7 +129,7 @@ def _write_float(model: OnnxModel, plan: QuantPlan, path: Path, *, alone: bool) 
 
 def _add_twins(graph: ir.Model, entries: Sequence[LayerPlan]) -> dict[str, str]:
     """Beside each planned layer a quantized one that reads the same float input and feeds nothing."""
-    layers = {layer.name: layer for layer in quantizable_layers(graph)}
+    layers = {layer.name: layer for layer in calibrated_layers(graph)}
     nodes = {str(node.name): node for node in graph.graph}
     pairs: InputPairs = {}
     twins: dict[str, str] = {}

@@ -66,11 +66,12 @@ def _groups(model: ir.Model, plan: QuantPlan) -> list[_Group]:
     layers = {layer.name: layer for layer in every}
     members: dict[tuple[str, str, tuple[float, ...]], list[Layer]] = {}
     for entry in plan.layers:
-        layer = layers[entry.name]
         if not entry.equalization:
             continue
-        if layer.kind != "linear":
-            raise PlanError(f"expected equalization of linear layers only, found it on the convolution {layer.name}")
+        layer = layers[entry.name]
+        if layer.kind != "linear" or layer.tied:
+            what = "tied embedding" if layer.tied else {"conv": "convolution"}.get(layer.kind, f"{layer.kind} layer")
+            raise PlanError(f"expected equalization of linear layers only, found it on the {what} {layer.name}")
         members.setdefault((layer.input, entry.equalization_into, entry.equalization), []).append(layer)
     for (_, into, _), group in members.items():
         possible = absorbing_parameters(model, group, every)

@@ -17,7 +17,7 @@ import numpy as np
 
 from edgevit.graph import storage
 from edgevit.graph.execute import Executor
-from edgevit.graph.layers import layer_weight, quantizable_layers
+from edgevit.graph.layers import calibrated_layers, layer_weight
 from edgevit.quantize.adjust import adjust_weights
 from edgevit.quantize.scales import fake_quantize
 from edgevit.quantize.simulate import judges_of, sqnr_before
@@ -71,7 +71,7 @@ def _corrected(model: OnnxModel, plan: QuantPlan, batches: Sequence[Arrays]) -> 
     entries = [entry for entry in plan.layers if entry.kind == "linear"]
     graph = storage.load(model.path)
     adjust_weights(graph, plan)
-    layers = {layer.name: layer for layer in quantizable_layers(graph)}
+    layers = {layer.name: layer for layer in calibrated_layers(graph)}
     means = _input_means(model, plan, {entry.name: layers[entry.name].input for entry in entries}, batches)
     corrections: dict[str, tuple[float, ...]] = {}
     for entry in entries:

@@ -12,13 +12,15 @@ import msgspec
 from edgevit.errors import SetError
 from edgevit.graph import storage
 from edgevit.graph.execute import Executor, range_of
-from edgevit.graph.layers import Layer, quantizable_layers
+from edgevit.graph.layers import Layer, calibrated_layers
 from edgevit.quantize.observers import InputObserver
 from edgevit.quantize.statistics_file import statistics_digest
 from edgevit.types import CalibrationStats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    import onnx_ir as ir
 
     from edgevit.types import Arrays, OnnxModel
 
@@ -39,12 +41,16 @@ def calibrate(
     options: CalibrationOptions,
     progress: Callable[[int], None] = lambda samples: None,
 ) -> CalibrationStats:
-    """Statistics of every quantizable layer over all `batches` (dicts of input arrays); deterministic under the seed.
+    """Statistics of every layer whose input is quantized, over all `batches` (dicts of input arrays).
 
+    Batches may differ in their lengths; in what layers read, padding (as a mask says) is not counted, in the ranges of
+    their outputs it is. Deterministic under the seed.
     `progress` is called with the number of samples read so far. Raises SetError when there are none.
     """
-    layers = quantizable_layers(storage.load(model.path))
+    graph = storage.load(model.path)
+    layers = calibrated_layers(graph)
     observers = _observers(layers, options)
+    masks = _masks(graph)
     ranges: dict[str, tuple[float, float]] = {}
     inputs = {spec.name for spec in model.signature.inputs}
     taps, outputs = [name for name in observers if name not in inputs], [layer.output for layer in layers]
@@ -53,7 +59,8 @@ def calibrate(
         for batch in batches:
             values = {**executor.run(batch), **batch}
             for name, observer in observers.items():
-                observer.update(values.pop(name))
+                array = values.pop(name)
+                observer.update(array[batch[masks[name]] != 0] if name in masks else array)
             for layer in layers:
                 ranges[layer.name] = _widened(ranges.get(layer.name), *range_of(layer.output, values))
             samples += len(next(iter(batch.values())))
@@ -86,6 +93,27 @@ def _observers(layers: tuple[Layer, ...], options: CalibrationOptions) -> dict[s
                 seed=options.seed + index,
             )
     return observers
+
+
+def _masks(graph: ir.Model) -> dict[str, str]:
+    """Tensor to the mask that says which of its rows are tokens, for tensors (batch, length, channels) with a mask.
+
+    What stands in the padding changes no result, so its numbers must not widen a range or weigh in an error.
+    """
+    masks = {
+        str(value.shape[1]): str(value.name)
+        for value in graph.graph.inputs
+        if str(value.name).endswith("mask") and value.shape is not None and len(value.shape) == 2
+    }
+    values = (output for node in graph.graph for output in node.outputs)
+    return {
+        str(value.name): masks[str(value.shape[1])]
+        for value in values
+        if value.shape is not None
+        and len(value.shape) == 3
+        and not isinstance(value.shape[1], int)
+        and str(value.shape[1]) in masks
+    }
 
 
 def _widened(known: tuple[float, float] | None, low: float, high: float) -> tuple[float, float]:

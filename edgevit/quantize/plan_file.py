@@ -36,8 +36,8 @@ _HEADER = """\
 # safe_without_vnni                  whether weights are small enough for x86-64 processors without VNNI
 #
 # Each [[layer]], by the name of its parameter:
-#   kind               linear or conv
-#   input_scale        step of the layer's input, one for the tensor
+#   kind               linear or conv; embedding or recurrent, of which only the weight is quantized
+#   input_scale        step of the layer's input, one for the tensor; 1 where only the weight is quantized
 #   weight_scale       step of the weight, one per output channel
 #   output_scale       step of the layer's output; left out where no target needs it
 #   input_method       how the input's range was chosen (a note, has no effect)
@@ -201,7 +201,7 @@ def _explain(message: str, text: str, source: str) -> str:
     if key == "layers":
         key, problem = "layer", "expected one [[layer]] table per layer"
     if key == "kind":
-        problem = problem.replace("Invalid enum value", "expected 'linear' or 'conv', got")
+        problem = problem.replace("Invalid enum value", "expected 'linear', 'conv', 'embedding' or 'recurrent', got")
     header = {"layers": "layer", "skipped": "skipped", None: None}[table]
     line = _line(text, header, int(index or 0), key)
     what = f"unknown key '{key}': remove it, or correct its spelling" if unknown else problem

@@ -15,7 +15,7 @@ import numpy as np
 
 from edgevit.errors import PlanError
 from edgevit.graph import storage
-from edgevit.graph.layers import Layer, layer_bias, layer_weight, quantizable_layers
+from edgevit.graph.layers import CALIBRATED, Layer, calibrated_layers, layer_bias, layer_weight, quantizable_layers
 from edgevit.graph.producers import VALUES, absorbing_parameters
 from edgevit.quantize.adjust import EXPLICIT, adjust_weights
 from edgevit.quantize.output_error import error_at, prepare
@@ -96,9 +96,13 @@ def candidate_plans(
     graph = storage.load(model.path)
     layers = quantizable_layers(graph)
     _check_patterns(options.skip, layers)
-    inputs = _by_input([layer for layer in layers if not _why_float(layer, options)])
+    active = [layer for layer in layers if not _why_float(layer, options)]
+    inputs = _by_input([layer for layer in active if layer.kind in CALIBRATED])
     groups = list(_each(lambda group: _equalize(graph, group, stats, layers, options), inputs))
-    decided = _decided(model, groups, stats, options, progress)
+    decided = {
+        layer.name: (_weight_only(graph, layer, options), 0.0) for layer in active if layer.kind not in CALIBRATED
+    }
+    decided |= _decided(model, groups, stats, options, progress)
     yield _plan(model, stats, layers, options, decided)
     changed = _changed(groups)
     if changed:
@@ -118,7 +122,7 @@ def _decided(
     """The entry of every layer of the groups and the relative error of its output, by the layer's name."""
     graph = storage.load(model.path)
     adjust_weights(graph, _equalization_only(groups))
-    adjusted = {layer.name: layer for layer in quantizable_layers(graph)}
+    adjusted = {layer.name: layer for layer in calibrated_layers(graph)}
     decided: dict[str, tuple[LayerPlan, float]] = {}
     for entries, errors in _each(lambda group: _plan_group(graph, group, adjusted, stats, options), groups):
         for entry, error in zip(entries, errors, strict=True):
@@ -199,7 +203,8 @@ def _equalize(
     graph: ir.Model, group: tuple[Layer, ...], stats: CalibrationStats, layers: Sequence[Layer], options: PlanOptions
 ) -> _Group:
     seen = stats.inputs[group[0].name]
-    if any(layer.kind != "linear" for layer in group):
+    # Whoever gathers rows of a tied weight would see its columns scaled.
+    if any(layer.kind != "linear" or layer.tied for layer in group):
         return _Group(layers=group, stats=seen)
     into = absorbing_parameters(graph, group, layers)
     place = "multiply" if into is None else "values" if into.endswith(VALUES) else "norm"
@@ -264,6 +269,22 @@ def _plan_group(
             )
         )
     return entries, errors
+
+
+def _weight_only(graph: ir.Model, layer: Layer, options: PlanOptions) -> LayerPlan:
+    """The entry of an embedding or a recurrent weight: all of a row's numbers count the same."""
+    weight = layer_weight(graph, layer)
+    if options.weights == "search":
+        scale = choose_weight_scales(weight).scale
+    else:
+        scale = scale_from_range(np.abs(weight).max(axis=1))
+    return LayerPlan(
+        name=layer.name,
+        kind=layer.kind,
+        input_method="not quantized",
+        weight_scale=tuple(float(value) for value in scale),
+        weight_method=options.weights,
+    )
 
 
 def _weight_scales(

@@ -1,6 +1,8 @@
 """The plan written into a float ONNX graph as Q/DQ pairs: one of the two writers, the other speaks torch.
 
-Q/DQ stands on the inputs and the weights of linear and convolution layers and nowhere else. Never on an output:
+Q/DQ stands on the inputs and the weights of linear and convolution layers; a recurrent layer has its weights
+dequantized; an embedding gathers codes and dequantizes what it gathered, from the one table that a tied output
+projection multiplies with. Nothing else is touched. Never an output:
 OpenVINO 2026.4 moves a dequantization of the patch embedding past its Concat with the float class token and ruins the
 token, and ONNX Runtime needs no output scale for MatMul.
 """
@@ -13,8 +15,9 @@ import msgspec
 import numpy as np
 
 from edgevit.graph import storage
-from edgevit.graph.layers import quantizable_layers
-from edgevit.graph.passes import constant, tidy
+from edgevit.graph.layers import Layer, quantizable_layers
+from edgevit.graph.passes import constant, replace_node, tidy
+from edgevit.graph.passes.recurrent_weights import gate_order
 from edgevit.quantize.adjust import adjust_weights
 from edgevit.quantize.plan_check import check_plan_fits
 from edgevit.quantize.scales import quantize
@@ -33,10 +36,12 @@ if TYPE_CHECKING:
 
 
 class WriteOptions(msgspec.Struct, frozen=True, kw_only=True):
-    kinds: frozenset[str] = frozenset({"linear", "conv"})
+    kinds: frozenset[str] = frozenset({"linear", "conv", "embedding", "recurrent"})
     """Kinds of layer the engine executes in int8; the others stay float although the plan has scales for them."""
     only: frozenset[str] | None = None
     """Quantize these layers alone (for sensitivity), or all of the plan's."""
+    inputs: bool = True
+    """Quantize what layers read, too; otherwise weights alone are stored in int8."""
 
 
 def write_quantized(model: OnnxModel, plan: QuantPlan, path: Path, options: WriteOptions | None = None) -> OnnxModel:
@@ -52,9 +57,7 @@ def write_quantized(model: OnnxModel, plan: QuantPlan, path: Path, options: Writ
 
 def quantize_graph(model: ir.Model, plan: QuantPlan, options: WriteOptions) -> tuple[str, ...]:
     """Adjusts weights and inserts Q/DQ in place; returns the names of the layers that now run in int8."""
-    layers = {layer.name: layer for layer in quantizable_layers(model)}
-    check_plan_fits(plan, {name: (layer.out_channels, layer.in_channels) for name, layer in layers.items()})
-    adjust_weights(model, plan)
+    layers = adjusted_layers(model, plan)
     written = [
         entry
         for entry in plan.layers
@@ -63,14 +66,33 @@ def quantize_graph(model: ir.Model, plan: QuantPlan, options: WriteOptions) -> t
     pairs: InputPairs = {}
     nodes = {str(node.name): node for node in model.graph}
     for entry in written:
-        quantize_node(model, nodes[layers[entry.name].node], entry, pairs)
+        layer = layers[entry.name]
+        if entry.kind in ("linear", "conv"):
+            quantize_node(model, nodes[layer.node], entry, pairs if options.inputs else None)
+        elif entry.kind == "recurrent":
+            _quantize_recurrent(model, nodes[layer.node], entry)
+        if entry.kind == "embedding" or layer.tied:
+            _quantize_table(model, entry)
     tidy(model)
     return tuple(entry.name for entry in written)
 
 
-def quantize_node(model: ir.Model, node: ir.Node, entry: LayerPlan, pairs: InputPairs) -> None:
-    """Q/DQ before the input and the weight of one MatMul or Conv; `pairs` are those that other layers can share."""
+def adjusted_layers(model: ir.Model, plan: QuantPlan) -> dict[str, Layer]:
+    """Checks the plan against the model, adjusts its weights, and returns its layers by parameter."""
+    layers = {layer.name: layer for layer in quantizable_layers(model)}
+    check_plan_fits(plan, {name: (layer.out_channels, layer.in_channels) for name, layer in layers.items()})
+    adjust_weights(model, plan)
+    return layers
+
+
+def quantize_node(model: ir.Model, node: ir.Node, entry: LayerPlan, pairs: InputPairs | None) -> None:
+    """Q/DQ before the input and the weight of one MatMul or Conv; `pairs` are those that other layers can share.
+
+    With None for `pairs` the input stays as it is.
+    """
     _quantize_weight(model, node, entry)
+    if pairs is None:
+        return
     source = node.inputs[0]
     assert source is not None
     key = (str(source.name), entry.input_scale)
@@ -93,12 +115,39 @@ def _quantize_input(model: ir.Model, source: ir.Value, entry: LayerPlan) -> ir.V
 
 
 def _quantize_weight(model: ir.Model, node: ir.Node, entry: LayerPlan) -> None:
+    """The weight as codes and their scales; a tied one is turned after it is dequantized, and its codes are shared."""
     import onnx_ir as ir
 
     value = model.graph.initializers[entry.name]
+    weight = node.inputs[1]
+    tied = weight is not None and weight.producer() is not None
+    axis = 0 if tied or entry.kind == "conv" else 1
+    up = _dequantized(model, value, entry, np.asarray(entry.weight_scale, np.float32), axis)
+    model.graph.insert_before(node, up)
+    if not tied:
+        node.replace_input_with(1, up.outputs[0])
+        return
+    assert weight is not None
+    turn = ir.node("Transpose", [up.outputs[0]], {"perm": (1, 0)}, name=f"{entry.name}.turn")
+    turn.outputs[0].name, turn.outputs[0].type, turn.outputs[0].shape = f"{entry.name}.turned", value.type, weight.shape
+    model.graph.insert_before(node, turn)
+    node.replace_input_with(1, turn.outputs[0])
+
+
+def _quantize_recurrent(model: ir.Model, node: ir.Node, entry: LayerPlan) -> None:
+    value = model.graph.initializers[entry.name]
+    scales = np.asarray(entry.weight_scale, np.float32)
+    up = _dequantized(model, value, entry, scales[gate_order(node.op_type, len(scales))], 1)
+    model.graph.insert_before(node, up)
+    for use in tuple(value.uses()):
+        use.node.replace_input_with(use.idx, up.outputs[0])
+
+
+def _dequantized(model: ir.Model, value: ir.Value, entry: LayerPlan, scales: np.ndarray, axis: int) -> ir.Node:
+    """A DequantizeLinear that gives `value` from its codes, one scale per index of `axis`."""
+    import onnx_ir as ir
+
     assert value.const_value is not None
-    axis = 1 if entry.kind == "linear" else 0
-    scales = np.asarray(entry.weight_scale, dtype=np.float32)
     codes = quantize(value.const_value.numpy(), scales, axis, narrow=True)
     stored = constant(model, f"{entry.name}.int8", codes)
     scale = constant(model, f"{entry.name}.scale", scales)
@@ -106,8 +155,34 @@ def _quantize_weight(model: ir.Model, node: ir.Node, entry: LayerPlan) -> None:
     up = ir.node("DequantizeLinear", [stored, scale, zero], {"axis": axis}, name=f"{entry.name}.dequantize")
     up.outputs[0].name = f"{entry.name}.dequantized"
     up.outputs[0].type, up.outputs[0].shape = value.type, value.shape
-    model.graph.insert_before(node, up)
-    node.replace_input_with(1, up.outputs[0])
+    return up
+
+
+def _quantize_table(model: ir.Model, entry: LayerPlan) -> None:
+    """Every Gather of an embedding: codes and their rows' scales are gathered, and multiplied after that.
+
+    DequantizeLinear would want one scale per channel; here there is one per token.
+    """
+    import onnx_ir as ir
+
+    value = model.graph.initializers[entry.name]
+    assert value.const_value is not None
+    scales = np.asarray(entry.weight_scale, np.float32)
+    stored = constant(model, f"{entry.name}.int8", quantize(value.const_value.numpy(), scales, 0, narrow=True))
+    column = constant(model, f"{entry.name}.column", scales[:, None])
+    for node in [use.node for use in value.uses() if use.node.op_type == "Gather"]:
+        rows = ir.node("Gather", [stored, node.inputs[1]], name=f"{node.name}.codes")
+        cast = ir.node("Cast", [rows.outputs[0]], {"to": int(ir.DataType.FLOAT)}, name=f"{node.name}.float")
+        steps = ir.node("Gather", [column, node.inputs[1]], name=f"{node.name}.scales")
+        shape = node.outputs[0].shape
+        for made, dtype in ((rows, ir.DataType.INT8), (cast, ir.DataType.FLOAT), (steps, ir.DataType.FLOAT)):
+            made.outputs[0].name, made.outputs[0].type = made.name, ir.TensorType(dtype)
+            made.outputs[0].shape = shape if made is not steps or shape is None else ir.Shape([*shape.dims[:-1], 1])
+        assert node.graph is not None
+        node.graph.insert_before(node, [rows, cast, steps])
+        metadata = dict(node.metadata_props)
+        product = ir.node("Mul", [cast.outputs[0], steps.outputs[0]], name=node.name, metadata_props=metadata)
+        replace_node(node, product)
 
 
 def _insert_after(model: ir.Model, value: ir.Value, nodes: Iterable[ir.Node]) -> None:

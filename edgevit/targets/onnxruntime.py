@@ -1,8 +1,10 @@
-"""ONNX Runtime on the CPU: an optimized model in float32, and int8 from Q/DQ.
+"""ONNX Runtime on the CPU: an optimized model in float32, int8 from Q/DQ, int8d from MatMulNBits, int8w from weights.
 
 Facts this file answers to: asking for a provider that the wheel lacks silently gives the CPU, so the provider is read
 back; int8 convolution needs an output scale, which this scheme never writes, so convolutions stay float here; its
-fused attention is the fastest form of attention it has.
+fused attention is the fastest form of attention it has. A tied output projection is MatMulNBits in int8, too: only
+that one multiplies with the codes that the embedding gathers from. Weight-only builds are unpacked into float32 when
+they are opened: its kernels for packed weights and float arithmetic take three to ten times as long as float32.
 """
 
 from __future__ import annotations
@@ -20,11 +22,13 @@ from edgevit.types import Engine, ExecutedLayer, Execution
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import onnx_ir as ir
+
     from edgevit.targets.base import BuildSource
-    from edgevit.types import Arrays, Build, Precision, Signature
+    from edgevit.types import Arrays, Build, Precision, QuantPlan, Signature
 
 name = "onnxruntime"
-precisions: tuple[Precision, ...] = ("float32", "int8")
+precisions: tuple[Precision, ...] = ("float32", "int8", "int8d", "int8w")
 
 MODEL = "model.onnx"
 PROVIDER = "CPUExecutionProvider"
@@ -35,6 +39,7 @@ UNWANTED = ("MatMulAddFusion",)
 """On two-dimensional inputs (a classifier's head) it makes a Gemm before the int8 kernel is chosen, and an int8 Gemm
 needs an int32 bias."""
 INT8_OPERATORS = (
+    "MatMulNBits",
     "MatMulIntegerToFloat",
     "QLinearMatMul",
     "MatMulInteger",
@@ -42,7 +47,7 @@ INT8_OPERATORS = (
     "QGemm",
     "QLinearConv",
 )
-FLOAT_OPERATORS = ("MatMul", "FusedMatMul", "Gemm", "FusedGemm", "Conv", "FusedConv")
+FLOAT_OPERATORS = ("MatMul", "FusedMatMul", "Gemm", "FusedGemm", "Conv", "FusedConv", "LSTM", "GRU", "RNN")
 
 
 def availability() -> Availability:
@@ -70,13 +75,15 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
         raise InputError(f"expected options of onnxruntime (optimize=yes|no), found {options}")
     prepared = out / "prepared.onnx"
     opset = prepare(source, precision, prepared, name)
-    if options.get("optimize", "yes") == "no":
+    # Optimizing ahead would unpack weights on disk.
+    optimize = "no" if precision == "int8w" else options.get("optimize", "yes")
+    if optimize == "no":
         prepared.rename(out / MODEL)
     else:
         _optimize(prepared, out / MODEL, UNWANTED if precision == "int8" else ())
         for part in out.glob("prepared.onnx*"):
             part.unlink()
-    return {"optimize": options.get("optimize", "yes"), "opset": str(opset)}
+    return {"optimize": optimize, "opset": str(opset)}
 
 
 def open(directory: Path, build: Build, options: OpenOptions) -> OnnxRuntimeSession:
@@ -91,7 +98,7 @@ class OnnxRuntimeSession:
         self.signature: Signature = build.signature
         self._build = build
         self._path = directory / file
-        self._session: Any = _session(self._path, _session_options(options))
+        self._session: Any = _session(self._path, _session_options(options, unpack=build.precision == "int8w"))
         providers = self._session.get_providers()
         if providers[0] != PROVIDER:
             raise UnavailableError(f"expected ONNX Runtime to use {PROVIDER}, found {providers}; install onnxruntime")
@@ -107,8 +114,11 @@ class OnnxRuntimeSession:
 
     def execution(self) -> Execution:
         """What one profiled run on zeros shows: the operator that every linear layer and convolution became."""
-        operators = _profiled_operators(self._path, self.signature)
+        packed = self._build.precision == "int8w"
+        operators = _profiled_operators(self._path, self.signature, _session_options(OpenOptions(), unpack=packed))
         layers = tuple(_layers(operators, int8=self._build.precision == "int8"))
+        if packed:
+            layers = tuple(_weight_only(layers, self._stored()))
         wanted = [layer for layer in layers if layer.requested == "int8"]
         done = [layer for layer in wanted if layer.executed == "int8"]
         return Execution(
@@ -128,6 +138,14 @@ class OnnxRuntimeSession:
     def close(self) -> None:
         self._session = None
 
+    def _stored(self) -> frozenset[str]:
+        """Layers whose weights the file holds in int8: without optimizations they are dequantized in every run."""
+        options = _session_options(OpenOptions())
+        options.graph_optimization_level = import_onnxruntime().GraphOptimizationLevel.ORT_DISABLE_ALL
+        operators = _profiled_operators(self._path, self.signature, options)
+        found = (name.removesuffix(".dequantize") for name in operators if name.endswith(".dequantize"))
+        return frozenset(_module(parameter) for parameter in found)
+
 
 def prepare(source: BuildSource, precision: Precision, path: Path, target: str) -> int:
     """Writes the graph with what ONNX Runtime executes: fused attention, Q/DQ on linear layers only. Returns its opset.
@@ -138,17 +156,33 @@ def prepare(source: BuildSource, precision: Precision, path: Path, target: str) 
     from edgevit.graph.passes.attention_for_onnxruntime import attention_for_onnxruntime
 
     graph = storage.load(source.onnx.path)
-    if precision == "int8":
-        from edgevit.quantize.write_onnx import WriteOptions, quantize_graph
-
+    if precision != "float32":
         if source.plan is None:
-            raise BuildError(f"expected a plan for {target}:int8, found none; calibrate first")
-        quantize_graph(graph, source.plan, WriteOptions(kinds=frozenset({"linear"})))
+            raise BuildError(f"expected a plan for {target}:{precision}, found none; calibrate first")
+        _quantize(graph, source.plan, precision)
     attention_for_onnxruntime(graph)
     if not any(node.op_type == "Attention" and node.domain == "" for node in graph.graph):
         graph.opset_imports[""] = OPSET
     storage.save(graph, path, storage.PROTOBUF_LIMIT)  # as the build in the bundle will be: one file where possible
     return graph.opset_imports[""]
+
+
+def _quantize(graph: ir.Model, plan: QuantPlan, precision: Precision) -> None:
+    from edgevit.graph.layers import quantizable_layers
+    from edgevit.quantize.for_onnxruntime import dynamic_linears, own_dequantize
+    from edgevit.quantize.write_onnx import WriteOptions, quantize_graph
+
+    if precision == "int8w":
+        quantize_graph(graph, plan, WriteOptions(inputs=False))
+        return
+    tied = {layer.name for layer in quantizable_layers(graph) if layer.tied}
+    linear = [entry for entry in plan.layers if entry.kind == "linear"]
+    dynamic = [entry for entry in linear if precision == "int8d" or entry.name in tied]
+    names = {entry.name for entry in plan.layers} - {entry.name for entry in dynamic}
+    # Recurrent weights stay float: dequantized at each run they would cost more than they save.
+    quantize_graph(graph, plan, WriteOptions(kinds=frozenset({"linear", "embedding"}), only=frozenset(names)))
+    dynamic_linears(graph, {layer.name: layer for layer in quantizable_layers(graph)}, dynamic)
+    own_dequantize(graph)
 
 
 def _optimize(path: Path, destination: Path, without: tuple[str, ...]) -> None:
@@ -173,9 +207,12 @@ def write_optimized(path: Path, options: Any, without: tuple[str, ...]) -> None:
         raise BuildError(f"ONNX Runtime refused {path.name}: {str(error).splitlines()[0]}") from error
 
 
-def _session_options(options: OpenOptions) -> Any:
+def _session_options(options: OpenOptions, *, unpack: bool = False) -> Any:
+    """With `unpack` dequantized weights are constants, folded while the session is opened."""
     ort = import_onnxruntime()
     session_options = ort.SessionOptions()
+    if unpack:
+        session_options.add_session_config_entry("session.disable_quant_qdq", "1")
     session_options.log_severity_level = 3
     if options.threads is not None:
         session_options.intra_op_num_threads = max(1, options.threads // options.streams)
@@ -195,14 +232,13 @@ def _session(path: Path, options: Any) -> Any:
         ) from error
 
 
-def _profiled_operators(path: Path, signature: Signature) -> dict[str, str]:
+def _profiled_operators(path: Path, signature: Signature, options: Any) -> dict[str, str]:
     """Node name to operator, as the profiler saw them in one run on zeros at batch 1."""
     import tempfile
 
     import numpy as np
 
     with tempfile.TemporaryDirectory() as folder:
-        options = _session_options(OpenOptions())
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
         session = _session(path, options)
@@ -224,6 +260,17 @@ def _layers(operators: dict[str, str], *, int8: bool) -> Iterable[ExecutedLayer]
             # In an int8 build a float layer fed by a dequantized weight was asked for in int8.
             asked = "int8" if int8 and f"{_layer_name(node)}.weight.dequantize" in operators else "float32"
             yield ExecutedLayer(name=_layer_name(node), requested=asked, executed="float32", kernel=operator)
+
+
+def _weight_only(layers: Iterable[ExecutedLayer], stored: frozenset[str]) -> Iterable[ExecutedLayer]:
+    for layer in layers:
+        asked = "int8w" if layer.name in stored else layer.requested
+        yield ExecutedLayer(name=layer.name, requested=asked, executed=layer.executed, kernel=layer.kernel)
+
+
+def _module(parameter: str) -> str:
+    """`fc1.weight` → `fc1`; of a recurrent layer, whose node has its number: `rnn.weight_ih_l0` → `rnn.l0`."""
+    return parameter.removesuffix(".weight").replace("weight_ih_", "").replace("weight_hh_", "")
 
 
 def _layer_name(node: str) -> str:

@@ -135,7 +135,7 @@ def test_what_looks_like_an_array_inside_a_string_stays_text():
         ("weight_scale = [0.25, 0.125]", 'weight_scale = [0.25, "a"]', ["key 'weight_scale'", "got `str`"]),
         ("equalization = [2.0, 0.5, 1.0]", "equalization = [2.0, 0.0, 1.0]", ["equalization, got 0.0"]),
         ("bias_correction = [-0.5, 0.0]", "bias_correction = [-0.5, inf]", ["finite", "bias_correction, got inf"]),
-        ('kind = "linear"', 'kind = "lstm"', ["expected 'linear' or 'conv', got 'lstm'"]),
+        ('kind = "linear"', 'kind = "lstm"', ["expected 'linear', 'conv', 'embedding' or 'recurrent', got 'lstm'"]),
         ('kind = "linear"\n', "", ["missing required field `kind`"]),
     ],
 )

@@ -24,7 +24,7 @@ def attention_heads(model: ir.Model) -> int:
     for node in list(model.graph):
         if node.op_type != "Attention" or "q_num_heads" in node.attributes or len(node.outputs) != 1:
             continue
-        joined = _join(node)
+        joined = heads_joined(node)
         sources = _separate(node) or _from_one_projection(model, node)
         if joined is None or sources is None:
             continue
@@ -73,7 +73,7 @@ def _holds_heads(whole: ir.Value, split: ir.Value | None, parts: int = 1) -> boo
     return isinstance(heads, int) and isinstance(width, int) and whole.shape[2] == parts * heads * width
 
 
-def _join(node: ir.Node) -> ir.Node | None:
+def heads_joined(node: ir.Node) -> ir.Node | None:
     """The Reshape that joins the heads again: Attention → Transpose(0, 2, 1, 3) → Reshape(batch, tokens, width)."""
     transpose = _only_use(node.outputs[0], "Transpose")
     if transpose is None or _perm(transpose) != (0, 2, 1, 3):
@@ -86,13 +86,19 @@ def _separate(node: ir.Node) -> list[ir.Value] | None:
     """q, k, v before Reshape(batch, tokens, heads, width) → Transpose(0, 2, 1, 3), each from its own projection."""
     sources: list[ir.Value] = []
     for value in node.inputs[:3]:
-        transpose = _producer(value, "Transpose")
-        reshape = _producer(transpose.inputs[0], "Reshape") if transpose and _perm(transpose) == (0, 2, 1, 3) else None
-        source = reshape.inputs[0] if reshape else None
-        if source is None or not _holds_heads(source, value):
+        source = heads_unsplit(value)
+        if source is None:
             return None
         sources.append(source)
     return sources
+
+
+def heads_unsplit(value: ir.Value | None) -> ir.Value | None:
+    """(batch, tokens, heads * width) before Reshape and Transpose split its heads, or None where they did not."""
+    transpose = _producer(value, "Transpose")
+    reshape = _producer(transpose.inputs[0], "Reshape") if transpose and _perm(transpose) == (0, 2, 1, 3) else None
+    source = reshape.inputs[0] if reshape else None
+    return source if source is not None and _holds_heads(source, value) else None
 
 
 def _from_one_projection(model: ir.Model, node: ir.Node) -> list[ir.Value] | None:

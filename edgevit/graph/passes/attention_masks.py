@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgevit.graph.passes import constant, tidy
+from edgevit.graph.passes.attention_heads import heads_unsplit
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -56,17 +57,20 @@ def _expand(model: ir.Model, node: ir.Node, mask: ir.Value) -> ir.Value:
     import onnx_ir as ir
 
     source, axis = node.inputs[0], _tokens_axis(node)
+    # Before its heads are split: who rewrites the attention is then rid of the split.
+    whole = heads_unsplit(source)
+    source, axis = (source, axis) if whole is None else (whole, 1)
     assert source is not None and mask.shape is not None and node.graph is not None
     name = f"{node.name}.mask"
     one = constant(model, "edgevit.one", np.asarray([1], np.int64))
     shape = ir.node("Shape", [source], {"start": axis, "end": axis + 1}, name=f"{name}_rows")
-    whole = ir.node("Concat", [shape.outputs[0], one], {"axis": 0}, name=f"{name}_shape")
-    grown = ir.node("Expand", [mask, whole.outputs[0]], name=name)
-    for made, count in ((shape, 1), (whole, 2)):
+    both = ir.node("Concat", [shape.outputs[0], one], {"axis": 0}, name=f"{name}_shape")
+    grown = ir.node("Expand", [mask, both.outputs[0]], name=name)
+    for made, count in ((shape, 1), (both, 2)):
         made.outputs[0].name = str(made.name)
         made.outputs[0].type, made.outputs[0].shape = ir.TensorType(ir.DataType.INT64), ir.Shape([count])
     rows = None if source.shape is None else source.shape[axis]
     grown.outputs[0].name, grown.outputs[0].type = name, mask.type
     grown.outputs[0].shape = ir.Shape([*mask.shape.dims[:-2], rows, mask.shape.dims[-1]])
-    node.graph.insert_before(node, [shape, whole, grown])
+    node.graph.insert_before(node, [shape, both, grown])
     return grown.outputs[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgevit.graph.layers import quantizable_layers
+from edgevit.graph.layers import calibrated_layers
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -14,7 +14,7 @@ def name_nodes(model: ir.Model) -> int:
     nodes = {str(node.name): node for node in model.graph}
     taken = set(nodes)
     changed = 0
-    for layer in quantizable_layers(model):
+    for layer in calibrated_layers(model):
         name = layer_node_name(layer.name)
         if layer.node == name or name in taken:
             continue

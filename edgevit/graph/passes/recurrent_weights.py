@@ -31,6 +31,7 @@ def recurrent_weights(model: ir.Model, parameters: Mapping[str, torch.Tensor]) -
     """Raises CaptureError where a layer's weights are not those of a parameter of its module."""
     _fold(model)
     changed = 0
+    names = {node.name for node in model.graph}
     for node in model.graph:
         if node.op_type not in ORDERS or node.domain != "":
             continue
@@ -40,6 +41,10 @@ def recurrent_weights(model: ir.Model, parameters: Mapping[str, torch.Tensor]) -
             _put(model, node, index, f"{scope}.{kind}_{suffix}" if scope else f"{kind}_{suffix}")
         if len(node.inputs) > BIAS and node.inputs[BIAS] is not None:
             _put(model, node, BIAS, f"{scope}.bias_{suffix}" if scope else f"bias_{suffix}")
+        name = f"{scope}.{suffix}" if scope else suffix
+        if name not in names:  # engines show it in their profiles
+            node.name = name
+            names.add(name)
         changed += 1
     return changed
 

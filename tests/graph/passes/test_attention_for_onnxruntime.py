@@ -50,7 +50,7 @@ def test_attributes_at_their_defaults_are_no_obstacle():
     [
         ("q_num_heads = 4, kv_num_heads = 4, is_causal = 1", "x, x, x"),
         ("q_num_heads = 4, kv_num_heads = 4, softcap = 2.0", "x, x, x"),
-        ("q_num_heads = 4, kv_num_heads = 4", "x, x, x, mask"),
+        ("q_num_heads = 4, kv_num_heads = 4", "x, x, x, , x, x"),
         ("q_num_heads = 4, kv_num_heads = 2", "x, x, x"),
         ("scale = 0.5", "x, x, x"),
     ],
@@ -60,3 +60,38 @@ def test_what_it_cannot_express_stays(attributes, inputs):
     assert attention_for_onnxruntime(model) == 0
     assert model.graph[0].op_type == "Attention"
     assert CONTRIB not in model.opset_imports
+
+
+def test_a_mask_is_added_to_the_scores_once_for_all_that_read_it(sequences):
+    model = storage.load(sequences.onnx("transformer.encoder").path)
+    assert attention_for_onnxruntime(model) == 2
+    fused = [node for node in model.graph if node.op_type == "MultiHeadAttention"]
+    assert fused[0].inputs[5] is fused[1].inputs[5]
+    assert len(fused[0].inputs[5].shape) == 4
+
+
+def test_a_boolean_mask_becomes_numbers():
+    model = ir.from_onnx_text("""
+    <ir_version: 10, opset_import: ["" : 23]>
+    model (float[b, t, 16] x, bool[t, t] mask) => (float[b, t, 16] y) {
+        y = Attention<q_num_heads = 4, kv_num_heads = 4>(x, x, x, mask)
+    }
+    """)
+    assert attention_for_onnxruntime(model) == 1
+    assert [node.op_type for node in model.graph] == ["Where", "Unsqueeze", "MultiHeadAttention"]
+
+
+def test_a_decoder_hands_its_cache_to_the_operator(sequences):
+    model = storage.load(sequences.onnx("transformer.decoder").path)
+    assert attention_for_onnxruntime(model) == 4
+    own, cross = [node for node in model.graph if node.op_type == "MultiHeadAttention"][:2]
+    assert [value.name for value in own.inputs[6:8]] == [
+        "past_key_values.0.decoder.key",
+        "past_key_values.0.decoder.value",
+    ]
+    assert [value.name for value in own.outputs[1:]] == ["present.0.decoder.key", "present.0.decoder.value"]
+    assert cross.inputs[1].name == "past_key_values.0.encoder.key", "on split heads, as the encoder made them"
+    assert [node.op_type for node in model.graph].count("Transpose") == 1, "the embedding's, and none around heads"
+    assert [value.name for value in model.graph.outputs] == [
+        spec.name for spec in sequences.part("transformer.decoder").signature.outputs
+    ]
