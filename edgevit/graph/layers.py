@@ -54,9 +54,13 @@ def quantizable_layers(model: ir.Model) -> tuple[Layer, ...]:
     found: dict[str, Layer] = {}
     for node in model.graph:
         for layer in _layers_of(node):
-            found.setdefault(layer.name, layer)
-    tied = {layer.name for layer in found.values() if layer.tied}
-    return tuple(layer for layer in found.values() if not (layer.kind == "embedding" and layer.name in tied))
+            known = found.get(layer.name)
+            if known is None:
+                found[layer.name] = layer
+            elif layer.tied and known.kind == "embedding":  # it stands where it multiplies, not where it is gathered
+                del found[layer.name]
+                found[layer.name] = layer
+    return tuple(found.values())
 
 
 def calibrated_layers(model: ir.Model) -> tuple[Layer, ...]:

@@ -49,28 +49,6 @@ def dynamic_linears(model: ir.Model, layers: dict[str, Layer], entries: Iterable
     return tuple(done)
 
 
-def own_dequantize(model: ir.Model) -> int:
-    """A DequantizeLinear of its own for every reader of a quantized input.
-
-    ONNX Runtime 1.32 leaves MatMuls that share one in float: with separate q, k and v that was 18 of 49 layers.
-    """
-    import onnx_ir as ir
-
-    made = 0
-    for node in [node for node in model.graph if node.op_type == "DequantizeLinear"]:
-        source = node.inputs[0]
-        if source is None or source.producer() is None:
-            continue
-        for number, use in enumerate(tuple(node.outputs[0].uses())[1:], start=1):
-            twin = ir.node("DequantizeLinear", list(node.inputs), name=f"{node.name}.{number}")
-            result, value = twin.outputs[0], node.outputs[0]
-            result.name, result.type, result.shape = f"{value.name}.{number}", value.type, value.shape
-            model.graph.insert_after(node, twin)
-            use.node.replace_input_with(use.idx, result)
-            made += 1
-    return made
-
-
 def block_size(channels: int) -> int:
     return next((size for size in BLOCKS if channels % size == 0), BLOCKS[-1])
 

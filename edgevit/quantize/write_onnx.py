@@ -35,13 +35,26 @@ if TYPE_CHECKING:
     """(tensor, scale) to the dequantized tensor: layers that read one tensor with one scale share its Q/DQ pair."""
 
 
+KINDS = frozenset({"linear", "conv", "embedding"})
+"""What is quantized beside quantized inputs. OpenVINO 2026.4 refuses recurrent weights there (`LSTMSequence …
+expects Constant for port 4`): beside quantized inputs it folds no dequantization. ONNX Runtime dequantizes in each run.
+"""
+WEIGHT_KINDS = KINDS | {"recurrent"}
+
+
 class WriteOptions(msgspec.Struct, frozen=True, kw_only=True):
-    kinds: frozenset[str] = frozenset({"linear", "conv", "embedding", "recurrent"})
+    kinds: frozenset[str] = KINDS
     """Kinds of layer the engine executes in int8; the others stay float although the plan has scales for them."""
     only: frozenset[str] | None = None
     """Quantize these layers alone (for sensitivity), or all of the plan's."""
     inputs: bool = True
     """Quantize what layers read, too; otherwise weights alone are stored in int8."""
+    shared: bool = True
+    """Layers that read one tensor with one scale share its Q/DQ pair."""
+
+
+WEIGHTS_ALONE = WriteOptions(kinds=WEIGHT_KINDS, inputs=False)
+"""Every weight of the plan in int8, and arithmetic as the engine has it."""
 
 
 def write_quantized(model: OnnxModel, plan: QuantPlan, path: Path, options: WriteOptions | None = None) -> OnnxModel:
@@ -67,6 +80,8 @@ def quantize_graph(model: ir.Model, plan: QuantPlan, options: WriteOptions) -> t
     nodes = {str(node.name): node for node in model.graph}
     for entry in written:
         layer = layers[entry.name]
+        if not options.shared:
+            pairs = {}
         if entry.kind in ("linear", "conv"):
             quantize_node(model, nodes[layer.node], entry, pairs if options.inputs else None)
         elif entry.kind == "recurrent":

@@ -103,9 +103,9 @@ def _graph_of(source: BuildSource, precision: Precision, out: Path) -> OnnxModel
         raise BuildError(f"expected a quantized graph for openvino:{precision}, found none; calibrate first")
     if precision not in WEIGHT_ONLY or source.plan is None:
         return source.quantized if precision == "int8" and source.quantized is not None else source.onnx
-    from edgevit.quantize.write_onnx import WriteOptions, write_quantized
+    from edgevit.quantize.write_onnx import WEIGHTS_ALONE, write_quantized
 
-    return write_quantized(source.onnx, source.plan, out / WEIGHTS, WriteOptions(inputs=False))
+    return write_quantized(source.onnx, source.plan, out / WEIGHTS, WEIGHTS_ALONE)
 
 
 def open(directory: Path, build: Build, options: OpenOptions) -> OpenvinoSession:
@@ -250,7 +250,7 @@ def _hint_here(build: Build) -> str:
     return asked
 
 
-def _properties(hint: str, options: OpenOptions, precision: Precision) -> dict[str, Any]:
+def _properties(hint: str, options: OpenOptions, precision: Precision = "float32") -> dict[str, Any]:
     properties: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": hint,
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": GROUPS.get(precision, 0),

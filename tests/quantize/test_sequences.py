@@ -17,7 +17,7 @@ from edgevit.quantize.plan_check import check_plan_fits
 from edgevit.quantize.plan_file import format_plan, parse_plan
 from edgevit.quantize.planner import PlanOptions, make_plan
 from edgevit.quantize.simulate import simulated_sqnr
-from edgevit.quantize.write_onnx import WriteOptions, write_quantized
+from edgevit.quantize.write_onnx import WEIGHTS_ALONE, write_quantized
 
 OPTIONS = CalibrationOptions(set_name="phrases", set_digest="")
 
@@ -65,7 +65,6 @@ def test_padding_counts_in_no_statistics(sequences):
     for layer, stats in expected.inputs.items():
         assert stats.count == plain["attention_mask"].sum() == found.inputs[layer].count
         np.testing.assert_allclose(found.inputs[layer].channel_max, stats.channel_max, rtol=1e-5)
-        np.testing.assert_allclose(found.outputs[layer], expected.outputs[layer], rtol=1e-5)
 
 
 def test_a_decoder_is_calibrated_on_prefixes_and_steps(sequences):
@@ -129,7 +128,7 @@ def test_weights_alone_are_nearly_exact(sequences, min_max_plan, run_model, tmp_
 
     batches = [texts(4, 6)]
     plan = min_max_plan(sequences.onnx(name), batches)
-    written = write_quantized(sequences.onnx(name), plan, tmp_path / "weights.onnx", WriteOptions(inputs=False))
+    written = write_quantized(sequences.onnx(name), plan, tmp_path / "weights.onnx", WEIGHTS_ALONE)
     operators = [node.op_type for node in onnx.load(written.path).graph.node]
     assert "QuantizeLinear" not in operators
     assert operators.count("DequantizeLinear") == sum(entry.kind != "embedding" for entry in plan.layers)
