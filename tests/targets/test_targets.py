@@ -273,7 +273,9 @@ def test_unknown_targets_and_precisions_list_the_choices():
     with pytest.raises(InputError, match=r"one of openvino, onnxruntime.*'open_vino'") as caught:
         get_target("open_vino")
     assert caught.value.exit_status == 2
-    with pytest.raises(InputError, match=r"one of float32, float16, bfloat16, int8; found 'int9' in 'openvino:int9'"):
+    with pytest.raises(
+        InputError, match=r"one of float32, float16, bfloat16, int8, int8d, int8w; found 'int9' in 'openvino:int9'"
+    ):
         parse_target("openvino:int9")
     assert parse_target("openvino") == ("openvino", "float32")
     assert parse_target("onnxruntime:int8") == ("onnxruntime", "int8")
