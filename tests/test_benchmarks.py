@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-SUITES = ("peers", "seeds", "overhead", "memory", "exports")
+SUITES = ("peers", "seeds", "overhead", "memory", "exports", "sequences")
 QUANTITY = re.compile(r"(?<![\w.])(-?\d+(?:\.\d+)?)\s?(×|dB|ms|µs|MB|GB|points)(?!\w)")
 
 
@@ -116,6 +116,25 @@ def test_exports_shows_every_stage(smoke: Any, record: Any) -> None:
     assert {"load", "lower", "calibrate", "plan", "quantize", "build-openvino-int8"} <= stages
     assert all(stage["peak_bytes"] > 50e6 for stage in findings.raw["digits-vit"]["stages"])
     assert {row[0] for row in findings.tables[1].rows} == stages
+
+
+def test_sequences_times_every_token_of_every_build(smoke: Any, record: Any) -> None:
+    findings = only(record, smoke("sequences"), "sequences")
+    builds = {f"{engine}-{precision}" for engine in ("openvino", "onnxruntime") for precision in ("float32", "int8")}
+    assert set(findings.raw["loops"]) == builds
+    for found in findings.raw["loops"].values():
+        ((tokens,), (engine,)) = found["token_ns"], found["engine_ns"]
+        assert len(tokens) == len(engine) == 16
+        assert all(0 < own < whole for own, whole in zip(engine, tokens, strict=True))
+    for name in ("openvino-float32", "onnxruntime-float32"):
+        whole = findings.raw["loops"][name]["whole"]
+        assert whole["same_tokens"] == whole["tokens"] == 16
+    measured = {f"{entry['target']}-{entry['precision']}" for entry in findings.raw["builds"]}
+    assert measured == builds | {"nncf_weights-int8w", "nncf_static-int8"}
+    results = findings.raw["results"]["phrases-transformer"]
+    assert set(results) == {"openvino-float32", "openvino-int8"}
+    assert results["openvino-float32"]["size"] > results["openvino-int8"]["size"]
+    assert sum("beyond the engine's own steps" in figure.name for figure in findings.figures) == 4
 
 
 def test_an_unknown_suite_is_a_usage_error_that_lists_the_choices(repository: Path) -> None:
