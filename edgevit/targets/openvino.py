@@ -217,7 +217,10 @@ class OpenvinoSession:
         """After one run on zeros, of the shortest lengths: kernels for dynamic shapes are chosen in a run."""
         compiled = self._open()
         request = compiled.create_infer_request()
-        request.infer({spec.name: zeros(spec) for spec in self.signature.inputs})
+        # Shared, because a request with tensors of its own writes them to wherever the last request that shared had
+        # its inputs, and that memory may be gone: a crash (2026.4.1). These arrays live until the model has been read.
+        inputs = {spec.name: zeros(spec) for spec in self.signature.inputs}
+        request.infer(inputs, share_inputs=True)
         return compiled.get_runtime_model()
 
     def loaded_from_cache(self) -> bool:

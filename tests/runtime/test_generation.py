@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -120,6 +121,18 @@ def test_each_engine_loops_in_its_own_way(opened, batch):
     for engine, kind in (("openvino", OpenvinoLoop), ("onnxruntime", ArrayLoop)):
         with Decoding(opened("transformer", engine).session, *batch.values()) as steps:
             assert type(steps._loop) is kind
+
+
+def test_what_is_executed_can_be_asked_after_a_loop_whose_arrays_are_gone(opened):
+    """OpenVINO's graph remembers where the last request had its inputs; a careless look at it was a crash."""
+    session = opened("transformer", "openvino").session
+    ids, mask = np.full((3, 7), 5), np.ones((3, 7), np.int64)
+    with Decoding(session, ids, mask) as steps:
+        for _ in range(12):
+            steps.step(np.full(3, 6))
+    del ids, mask, steps
+    gc.collect()
+    assert session.execution().layers
 
 
 # -------------------------------------------------------------------------------------- edges and neighbours
