@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,10 @@ PICTURE = "benchmarks/pictures/vit-base-224.svg"
 BEGIN, END = "<!-- measured, written by benchmarks/run.py -->", "<!-- end of measured -->"
 MODEL = "vit-base-224"
 BASELINE = "openvino-float32"
+CLOSENESS = (
+    "The weights are untrained, so closeness to float is shown and no accuracy. [How it is measured, and everything "
+    "else that was](benchmarks/README.md)."
+)
 OURS, PEER, FLOAT = "#0072b2", "#d58a00", "#6b7380"
 """Okabe and Ito's hues, which stay apart for colour-blind readers."""
 
@@ -60,8 +65,8 @@ def front(result: Result) -> str:
         f"![Latency of ViT-B/16 builds. {text}.]({PICTURE})",
         "",
         *markdown_table(columns, rows),
-        f"Median of interleaved rounds on {machine_line(result)}; the weights are untrained, so closeness to float is",
-        "shown and no accuracy. [How it is measured, and everything else that was](benchmarks/README.md).",
+        textwrap.fill(f"Median of interleaved rounds on {machine_line(result)}. {CLOSENESS}", 120),
+        "",
     ]
     return "\n".join(lines)
 
