@@ -163,7 +163,7 @@ def test_reference_outputs_that_cannot_be_read(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["parity", "--target", "openvino:bfloat16"], "expected one of: openvino:float32, openvino:int8"),
+        (["parity", "--target", "openvino:float16"], "expected one of: openvino:float32, openvino:int8"),
         (["parity", "--evaluation", "no-such-folder"], "found nothing there; check the path"),
         (["parity", "--evaluation", "zoo:nothing"], "expected one of zoo:digits-vit:calibration"),
         (["bench", "--target", "abacus"], "choose one of these"),

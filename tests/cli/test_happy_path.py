@@ -46,7 +46,8 @@ def test_export_prints_a_table_that_fits_and_where_everything_is(digits: Any) ->
     assert max(len(line) for line in out.splitlines() if not line.startswith(("bundle:", "report:"))) <= 80
     for name in BUILDS:
         assert re.search(rf"^{name} +passed +\d", out, re.MULTILINE)
-    assert "4 builds · 4 passed" in out
+    # The recipe's bfloat16 build is made where the processor executes it.
+    assert re.search(r"(4|5) builds · \1 passed", out)
     assert "openvino-bfloat16: not built" in out or "openvino-bfloat16    passed" in out
     assert "none of them is in the evaluation set" in out
     assert re.search(r"^report: file:///\S+/report\.html$", out, re.MULTILINE)

@@ -61,7 +61,8 @@ def test_an_edited_plan_decides_what_runs_in_int8(
         executed = {layer["name"]: layer for layer in build["execution"]["layers"]}
         for name in (HEAD, FC2):
             layer = executed[name.removesuffix(".weight")]
-            assert (layer["requested"], layer["executed"]) == ("float32", "float32"), build["target"]
+            floats = {"bf16": "bfloat16"}.get(build["options"].get("float_layers", ""), "float32")
+            assert (layer["requested"], layer["executed"]) == ("float32", floats), build["target"]
         other = executed["blocks.1.mlp.fc2"]
         assert (other["requested"], other["executed"]) == ("int8", "int8")
     report = json.loads((tmp_path / "out" / "report.json").read_bytes())

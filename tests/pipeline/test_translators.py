@@ -42,9 +42,9 @@ def sequences_module(kind: str) -> Any:
     return make_part(kind)
 
 
-def sources(rows: int, length: int) -> Arrays:
+def sources(rows: int, length: int, seed: int = 7) -> Arrays:
     """Sources of one length, as calibration has them."""
-    ids = np.random.default_rng(7).integers(4, 40, (rows, length))
+    ids = np.random.default_rng(seed).integers(4, 40, (rows, length))
     return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
 
 
@@ -63,13 +63,17 @@ def _place(text: tuple[int, ...], token: int) -> int:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_graphs_write_what_torch_writes(sequences: Any, kind: str) -> None:
-    inputs = sources(6, 5)
-    inputs["attention_mask"][1, 3:] = 0
-    settings = ended(lambda how: reference(sequences, kind, how), inputs)
-    expected = reference(sequences, kind, settings).generate(inputs)
+    # Weights that nobody trained may write one text for all sources: the first sources that end at different places.
+    for seed in range(7, 40):
+        inputs = sources(6, 5, seed)
+        inputs["attention_mask"][1, 3:] = 0
+        settings = ended(lambda how: reference(sequences, kind, how), inputs)
+        expected = reference(sequences, kind, settings).generate(inputs)
+        if len({len(text) for text in expected}) > 1:
+            break
+    assert len({len(text) for text in expected}) > 1
     with graphs(sequences, kind) as opened:
         assert SessionTranslator(opened.session, settings).generate(inputs) == expected
-    assert len({len(text) for text in expected}) > 1
 
 
 @pytest.mark.parametrize("kind", KINDS)

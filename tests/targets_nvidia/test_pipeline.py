@@ -12,7 +12,8 @@ from edgevit.errors import UnavailableError
 from edgevit.graph import storage
 from edgevit.parity.ladder import out_of_budget
 from edgevit.pipeline.compiled import compiled_execution, simulated_rungs
-from edgevit.pipeline.proof import Evaluation, comparison
+from edgevit.pipeline.evaluation import Evaluation
+from edgevit.pipeline.proof import comparison
 from edgevit.progress import Silent
 from edgevit.runtime import selection
 from edgevit.targets import on_cpu, tensorrt_rtx
@@ -73,6 +74,8 @@ def evaluation(tiny) -> Evaluation:
         inputs: dict[str, np.ndarray]
         names: list[str]
         labels: None = None
+        words: None = None
+        lengths: None = None
 
         def __len__(self) -> int:
             return len(self.names)
