@@ -11,12 +11,15 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from edgevit.measure.memory import peak_memory
 from edgevit.types import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # As edgevit.measure does it: the child imports what this process would import, whatever its directory.
 _START = "import sys; sys.path[:] = sys.argv[3:]; import processes; processes.serve(sys.argv[1], sys.argv[2])"
@@ -41,6 +44,14 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     cost: Cost
     result: Any
     """What the function returned, through JSON."""
+
+
+def peak_of(cost: Cost, stages: Sequence[dict[str, Any]]) -> int:
+    """The largest resident set of any process of an export, bytes.
+
+    An export begins its peak anew with every stage, so that the process's own (`cost`) is only that of its last one.
+    """
+    return max([cost.peak_process_bytes, *(stage["peak_bytes"] for stage in stages)])
 
 
 def run_step(function: str, arguments: dict[str, Any]) -> Step:

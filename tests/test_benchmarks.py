@@ -200,6 +200,16 @@ def test_a_step_tells_the_memory_of_its_processes_and_why_it_failed(
         processes.run_step("steps_of_a_test:fail", {})
 
 
+def test_the_peak_of_an_export_is_that_of_its_largest_stage(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export begins its peak anew with every stage: what the process says of itself at its end is too little."""
+    monkeypatch.syspath_prepend(repository / "benchmarks")
+    import processes
+
+    cost = processes.Cost(seconds=1.0, peak_process_bytes=5, peak_tree_bytes=9)
+    assert processes.peak_of(cost, [{"peak_bytes": 7}, {"peak_bytes": 3}]) == 7
+    assert processes.peak_of(cost, [{"peak_bytes": 3}]) == processes.peak_of(cost, []) == 5
+
+
 # ----------------------------------------------------------------------------------------------- documents
 
 
