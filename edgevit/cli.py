@@ -175,7 +175,8 @@ def export(
 
 
 @app.command(
-    epilog="Example: `edgevit bench out --batch-size 1 --batch-size 8 --json > old.json`, later `--compare old.json`"
+    epilog="Examples: `edgevit bench out --batch-size 1 --batch-size 8 --json > old.json`, later `--compare old.json`; "
+    "of a translator `edgevit bench out --tokens 64 --beams 1 --beams 4 --without-cache`"
 )
 def bench(
     bundle: BundlePath,
@@ -184,6 +185,14 @@ def bench(
     threads: Annotated[list[int] | None, typer.Option(metavar="N", help="Compute threads; repeatable.")] = None,
     seconds: Annotated[float, typer.Option(metavar="S", help="Measuring time per build and setting.")] = 3.0,
     rounds: Annotated[int, typer.Option(metavar="N", help="The builds take turns this often.")] = 10,
+    source_length: Annotated[int | None, typer.Option(metavar="N", help="Texts: tokens of each text. 16.")] = None,
+    tokens: Annotated[int | None, typer.Option(metavar="N", help="Translations: tokens written for each. 32.")] = None,
+    beams: Annotated[
+        list[int] | None, typer.Option(metavar="N", help="Translations: beams of a search; repeatable. 1 and 4.")
+    ] = None,
+    without_cache: Annotated[
+        bool, typer.Option("--without-cache", help="Translations: also by reading all tokens again for each.")
+    ] = False,
     cold_starts: Annotated[int, typer.Option(metavar="N", help="Process starts per build; 0 for none.")] = 3,
     compare: Annotated[
         Path | None, typer.Option(metavar="OLD.json", help="An earlier --json; says what became slower or faster.")
@@ -206,6 +215,10 @@ def bench(
             seconds=seconds,
             rounds=rounds,
             cold_starts=cold_starts,
+            source_length=source_length,
+            tokens=tokens,
+            beams=tuple(beams or ()),
+            without_cache=without_cache,
         )
         report = measure(bundle, options, terminal.progress)
         terminal.bench(report, None if old is None else compare_reports(old, report))

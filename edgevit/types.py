@@ -462,6 +462,8 @@ class GenerationTimes(Value, frozen=True, kw_only=True):
     """Median milliseconds of the first, second, … token."""
     rates: tuple[BeamRate, ...]
     memory: tuple[MemoryAt, ...]
+    without_cache: float | None = None
+    """Tokens per second of one beam whose decoder reads all tokens again for each; None: not measured."""
 
 
 class BenchEntry(Value, frozen=True, kw_only=True):

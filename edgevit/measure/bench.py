@@ -89,6 +89,7 @@ def bench_builds(
     """
     check(options)
     chosen = select(subjects, options.targets)
+    _check_texts(chosen, options)
     cells = _cells(options)
     busy = busy_warnings(busy_share())
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -123,6 +124,27 @@ def select(subjects: Sequence[Subject], targets: Sequence[str]) -> list[Subject]
             choices = ", ".join(f"{subject.target}:{subject.precision}" for subject in subjects)
             raise InputError(f"expected a target of the bundle ({choices}), found '{target}'; choose one of these")
     return [subject for subject in subjects if not targets or not _names(subject).isdisjoint(targets)]
+
+
+def _check_texts(subjects: Sequence[Subject], options: BenchOptions) -> None:
+    """Raises InputError for lengths beyond the model's, and for what only models that read or write texts have."""
+    texts = [subject.texts for subject in subjects if subject.texts is not None]
+    most = {
+        "source_length": (options.source_length, min((text.longest_source for text in texts), default=0)),
+        "tokens": (options.tokens, min((text.longest_target for text in texts), default=0)),
+    }
+    for name, (wanted, limit) in most.items():
+        if wanted is not None and 0 < limit < wanted:
+            raise InputError(
+                f"expected {name} of at most {limit}, the model's own limit, found {wanted}; ask for fewer"
+            )
+    wants = [name for name in ("tokens", "beams", "without_cache") if getattr(options, name)]
+    if wants and not any(text.writes for text in texts):
+        raise InputError(
+            f"expected a model that writes text for {', '.join(wants)}, found one that does not; leave it out"
+        )
+    if options.source_length and not texts:
+        raise InputError("expected a model of texts for source_length, found one of images; leave it out")
 
 
 def _names(subject: Subject) -> set[str]:

@@ -9,8 +9,9 @@ import msgspec
 
 from edgevit.errors import MeasureError
 from edgevit.measure import protocol
+from edgevit.measure.options import BEAMS, SOURCE_LENGTH, TOKENS
 from edgevit.measure.process import WorkerProcess
-from edgevit.measure.writing import generation_times
+from edgevit.measure.writing import REREADING, Loop, generation_times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,10 +40,10 @@ class Texts(msgspec.Struct, frozen=True, kw_only=True):
         return self.longest_target > 1
 
     def source_length(self, options: BenchOptions) -> int:
-        return min(options.source_length, self.longest_source)
+        return options.source_length or min(SOURCE_LENGTH, self.longest_source)
 
     def tokens(self, options: BenchOptions) -> int:
-        return min(options.tokens, self.longest_target)
+        return options.tokens or min(TOKENS, self.longest_target)
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,12 +143,13 @@ def _writing(
     failures: dict[str, str],
     tick: Callable[[str], None],
 ) -> dict[str, GenerationTimes]:
-    """The decoding loops of the builds that write, in the same turns; each number of beams has an equal share."""
+    """The decoding loops of the builds that write, in the same turns; each kind of loop has an equal share."""
     writers = {subject.name: subject.texts for subject in subjects if subject.texts and subject.texts.writes}
     sources = {subject.name: dimensions_of(subject, options).get("source_length", 0) for subject in subjects}
-    rounds: dict[str, dict[int, list[tuple[tuple[int, ...], ...]]]] = {}
+    rounds: dict[str, dict[Loop, list[tuple[tuple[int, ...], ...]]]] = {}
     sizes: dict[str, dict[int, int]] = {}
-    beams = tuple(dict.fromkeys((1, *options.beams)))
+    loops = [Loop(beams) for beams in dict.fromkeys((1, *(options.beams or BEAMS)))]
+    loops += [REREADING] if options.without_cache else []
 
     def once(name: str, worker: WorkerProcess) -> None:
         texts = writers[name]
@@ -156,15 +158,16 @@ def _writing(
 
     def measure(name: str, worker: WorkerProcess) -> None:
         texts = writers[name]
-        for count in beams:
+        for loop in loops:
             command = protocol.Write(
-                seconds=options.seconds / options.rounds / len(beams),
-                beams=count,
+                seconds=options.seconds / options.rounds / len(loops),
+                beams=loop.beams,
+                cache=loop.cache,
                 tokens=texts.tokens(options),
                 start_token_id=texts.start_token_id,
                 settle_calls=SETTLE_CALLS,
             )
-            rounds.setdefault(name, {}).setdefault(count, []).append(worker.ask(command, protocol.TokenTimings).runs)
+            rounds.setdefault(name, {}).setdefault(loop, []).append(worker.ask(command, protocol.TokenTimings).runs)
         tick(f"{name}: writing")
 
     own = {name: workers[name] for name in writers if name in workers}

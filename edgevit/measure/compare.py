@@ -9,9 +9,12 @@ from edgevit.statistics import median_ratio
 from edgevit.types import Ratio, Value
 
 if TYPE_CHECKING:
-    from edgevit.types import BenchEntry, BenchReport, Machine
+    from collections.abc import Sequence
 
-    Key: TypeAlias = tuple[str, str, int, int]
+    from edgevit.types import BenchEntry, BenchReport, Latency, Machine
+
+    Key: TypeAlias = tuple[str, str, int, int, tuple[int, int] | None]
+    """Target, precision, batch, threads, and of what writes the tokens read and written."""
 
 LEAST_CHANGE = 0.03
 """Two runs of one build on one idle machine differ by up to about this much; less is never called a change."""
@@ -24,12 +27,16 @@ class Change(Value, frozen=True, kw_only=True):
     precision: str
     batch_size: int
     threads: int
+    tokens: int | None = None
+    """Written for each source, by builds that write."""
     kind: Literal["slower", "faster", "unchanged", "added", "removed"]
     old_ms: float | None = None
     """Median latency; None when the old report lacks the entry."""
     new_ms: float | None = None
     ratio: Ratio | None = None
     """New over old, ratio of medians with its interval; None for added and removed."""
+    further: Ratio | None = None
+    """The same of a further token, for builds that write."""
     machines: tuple[str, ...] = ()
     """How the two machines differ (`cores: 2 -> 4`). Not empty: the change says little about the build."""
 
@@ -42,8 +49,9 @@ def compare_reports(old: BenchReport, new: BenchReport) -> tuple[Change, ...]:
     """Every entry of both reports, the new report's order first.
 
     `slower` or `faster`: the 95 % bootstrap interval of the ratio of medians excludes 1 and the ratio is at least 3 %
-    from it. Rounds are resampled, not paired: the two runs did not take turns, so a machine that was busy in one run
-    only shows as a change.
+    from it; of builds that write the latency of one call and that of a further token are looked at, and what is slower
+    in one of them is slower. Texts of other lengths are another setting. Rounds are resampled, not paired: the two runs
+    did not take turns, so a machine that was busy in one run only shows as a change.
     """
     machines = machine_differences(old.machine, new.machine)
     before, after = _by_setting(old), _by_setting(new)
@@ -66,38 +74,54 @@ def machine_differences(old: Machine, new: Machine) -> tuple[str, ...]:
 
 
 def _change(key: Key, old: BenchEntry | None, new: BenchEntry | None, machines: tuple[str, ...]) -> Change:
-    target, precision, batch_size, threads = key
-    ratio = _ratio(old, new) if old is not None and new is not None else None
+    target, precision, batch_size, threads, lengths = key
+    ratio = further = None
+    if old is not None and new is not None:
+        baseline = f"{old.name} of the old report"
+        ratio = _ratio(old.latency, new.latency, baseline)
+        if old.generation is not None and new.generation is not None:
+            further = _ratio(old.generation.next_token, new.generation.next_token, baseline)
     return Change(
         target=target,
         precision=precision,
         batch_size=batch_size,
         threads=threads,
-        kind=_kind(old, ratio),
+        tokens=None if lengths is None else lengths[1],
+        kind=_kind(old, [found for found in (ratio, further) if found is not None]),
         old_ms=None if old is None else old.latency.p50,
         new_ms=None if new is None else new.latency.p50,
         ratio=ratio,
+        further=further,
         machines=machines,
     )
 
 
-def _ratio(old: BenchEntry, new: BenchEntry) -> Ratio:
-    value, interval = median_ratio(rounds_of(new.latency), rounds_of(old.latency))
-    return Ratio(value=value, interval=interval, baseline=f"{old.name} of the old report")
+def _ratio(old: Latency, new: Latency, baseline: str) -> Ratio:
+    value, interval = median_ratio(rounds_of(new), rounds_of(old))
+    return Ratio(value=value, interval=interval, baseline=baseline)
 
 
-def _kind(old: BenchEntry | None, ratio: Ratio | None) -> Literal["slower", "faster", "unchanged", "added", "removed"]:
-    if ratio is None:
+def _kind(
+    old: BenchEntry | None, ratios: Sequence[Ratio]
+) -> Literal["slower", "faster", "unchanged", "added", "removed"]:
+    if not ratios:
         return "added" if old is None else "removed"
-    if ratio.interval.low > 1 and ratio.value >= 1 + LEAST_CHANGE:
+    if any(ratio.interval.low > 1 and ratio.value >= 1 + LEAST_CHANGE for ratio in ratios):
         return "slower"
-    if ratio.interval.high < 1 and ratio.value <= 1 - LEAST_CHANGE:
+    if any(ratio.interval.high < 1 and ratio.value <= 1 - LEAST_CHANGE for ratio in ratios):
         return "faster"
     return "unchanged"
 
 
 def _by_setting(report: BenchReport) -> dict[Key, BenchEntry]:
-    return {(entry.target, entry.precision, entry.batch_size, entry.threads): entry for entry in report.entries}
+    return {
+        (entry.target, entry.precision, entry.batch_size, entry.threads, _lengths(entry)): entry
+        for entry in report.entries
+    }
+
+
+def _lengths(entry: BenchEntry) -> tuple[int, int] | None:
+    return (entry.generation.source_length, entry.generation.tokens) if entry.generation else None
 
 
 def _text(value: object) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from edgevit.errors import InputError
 from edgevit.types import Value
 
+SOURCE_LENGTH, TOKENS, BEAMS = 16, 32, (1, 4)
+
 
 class BenchOptions(Value, frozen=True, kw_only=True):
     """What is measured, for how long. Every combination of batch size and threads is one cell of the grid."""
@@ -27,12 +29,14 @@ class BenchOptions(Value, frozen=True, kw_only=True):
     warmup_seconds: float = 0.5
     dimensions: dict[str, int] = {}
     """Sizes of dynamic dimensions other than the batch, by name."""
-    source_length: int = 16
-    """Tokens of each source, for models of texts; at most what the model takes."""
-    tokens: int = 32
-    """Written for each source by models that write; at most what the model was exported for."""
-    beams: tuple[int, ...] = (1, 4)
-    """Whose tokens per second are measured."""
+    source_length: int | None = None
+    """Tokens of each source, for models of texts; None: `SOURCE_LENGTH`, or the most that the model takes."""
+    tokens: int | None = None
+    """Written for each source by models that write; None: `TOKENS`, or the most that the model was exported for."""
+    beams: tuple[int, ...] = ()
+    """Whose tokens per second are measured; empty: `BEAMS`."""
+    without_cache: bool = False
+    """Measure writing without the decoder's cache too; its time grows with the square of `tokens`."""
     timeout: float = 600.0
     """Seconds any single step of a measuring process may take, opening included."""
 
@@ -43,14 +47,14 @@ def check(options: BenchOptions) -> None:
         "batch_sizes": options.batch_sizes or (0,),
         "threads": options.threads,
         "rounds": (options.rounds,),
-        "source_length": (options.source_length,),
-        "beams": options.beams or (0,),
+        "source_length": () if options.source_length is None else (options.source_length,),
+        "beams": options.beams,
         "streams": () if options.streams is None else (options.streams,),
     }
     for name, values in counts.items():
         if any(value < 1 for value in values):
             raise InputError(f"expected {name} of at least 1, found {values}; correct the option")
-    if options.tokens < 2:
+    if options.tokens is not None and options.tokens < 2:
         raise InputError(f"expected tokens of at least 2, the first and a further one, found {options.tokens}")
     for name, value in (("seconds", options.seconds), ("timeout", options.timeout)):
         if value <= 0:

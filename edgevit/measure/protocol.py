@@ -75,6 +75,8 @@ class Write(Message, frozen=True, kw_only=True):
     tokens: int
     start_token_id: int
     settle_calls: int = 0
+    cache: bool = True
+    """False: the decoder reads everything that was written again for each token. Of one beam only."""
 
 
 class WriteOnce(Message, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,20 +12,31 @@ from edgevit.errors import InputError
 from edgevit.measure.memory import resident_memory
 from edgevit.measure.samples import latency_of
 from edgevit.runtime.loop import Decoding
-from edgevit.runtime.parts import MASK, TOKENS, PartsSession
+from edgevit.runtime.parts import LOGITS, MASK, TOKENS, PartsSession
 from edgevit.runtime.search import generate, greedy
 from edgevit.types import BeamRate, Generation, GenerationTimes, MemoryAt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from edgevit.measure.protocol import Write, WriteOnce
     from edgevit.targets.base import EngineSession
-    from edgevit.types import Arrays
+    from edgevit.types import Arrays, FloatArray
 
     Clock = Callable[[], int]
     Runs = Sequence[Sequence[int]]
 
+
+class Loop(NamedTuple):
+    """One way to write."""
+
+    beams: int
+    cache: bool = True
+
+
+GREEDY, REREADING = Loop(1), Loop(1, cache=False)
 NO_TOKEN = -1
 """As the end token: every sequence gets its full length."""
 
@@ -35,10 +46,11 @@ def time_tokens(
 ) -> list[list[int]]:
     """Nanoseconds of each token of each run, the encoder's in the first; of a beam search the sum of each run.
 
-    After `settle_calls` untimed runs, for at least `seconds` and one run, with the garbage collector off.
+    After `settle_calls` untimed runs, for at least `seconds` and one run, with the garbage collector off. Without the
+    cache the sum of each run too.
     """
     settings = _settings(command.start_token_id, command.tokens, command.beams)
-    run = _greedy_run if command.beams == 1 else _beam_run
+    run = _beam_run if command.beams > 1 else _greedy_run if command.cache else _rereading_run
     decoder = _writing(session)
     collecting = gc.isenabled()
     gc.disable()
@@ -67,28 +79,48 @@ def sizes_while_writing(session: EngineSession, inputs: Arrays, command: WriteOn
 
 
 def generation_times(
-    rounds: Mapping[int, Sequence[Runs]], sizes: Mapping[int, int], batch_size: int, source_length: int
+    rounds: Mapping[Loop, Sequence[Runs]], sizes: Mapping[int, int], batch_size: int, source_length: int
 ) -> GenerationTimes:
-    """Figures from raw times: for each number of beams the runs of each round, of one beam token by token.
+    """Figures from raw times: for each loop the runs of each round, of `GREEDY` token by token.
 
     Every round needs a run of more than one token.
     """
-    by_token = rounds[1]
+    by_token = rounds[GREEDY]
     every = np.asarray([run for runs in by_token for run in runs], dtype=np.float64)
     tokens = every.shape[1]
-    rates = {beams: [sum(run) for runs in given for run in runs] for beams, given in rounds.items()}
+
+    def rate(loop: Loop) -> float:
+        totals = [sum(run) for runs in rounds[loop] for run in runs]
+        return float(batch_size * tokens * len(totals) / (sum(totals) / 1e9))
+
     return GenerationTimes(
         source_length=source_length,
         tokens=tokens,
         first_token=latency_of([[run[0] for run in runs] for runs in by_token]),
         next_token=latency_of([[nanoseconds for run in runs for nanoseconds in run[1:]] for runs in by_token]),
         by_place=tuple(float(value) for value in np.median(every, axis=0) / 1e6),
-        rates=tuple(
-            BeamRate(beams=beams, tokens_per_second=batch_size * tokens * len(totals) / (sum(totals) / 1e9))
-            for beams, totals in rates.items()
-        ),
+        rates=tuple(BeamRate(beams=loop.beams, tokens_per_second=rate(loop)) for loop in rounds if loop.cache),
         memory=tuple(MemoryAt(tokens=count, resident_bytes=size) for count, size in sizes.items()),
+        without_cache=rate(REREADING) if REREADING in rounds else None,
     )
+
+
+class Rereading:
+    """A decoder without a cache, as `Steps`: it reads every token that was written again for the next one."""
+
+    def __init__(self, session: PartsSession, input_ids: NDArray[Any], attention_mask: NDArray[Any]) -> None:
+        self._decoder = session.decoder
+        self._encoded = session.encode(input_ids, attention_mask)
+        self._written = np.empty((len(input_ids), 0), dtype=np.int64)
+
+    def step(self, tokens: NDArray[np.int64]) -> FloatArray:
+        self._written = np.concatenate([self._written, tokens[:, None]], axis=1)
+        logits: FloatArray = self._decoder.run({TOKENS: self._written, **self._encoded})[LOGITS]
+        return logits[:, -1]
+
+    def select(self, rows: NDArray[np.int64]) -> None:
+        self._written = self._written[rows]
+        self._encoded = {name: array[rows] for name, array in self._encoded.items()}
 
 
 def _greedy_run(session: PartsSession, inputs: Arrays, settings: Generation, clock: Clock) -> list[int]:
@@ -106,6 +138,12 @@ def _beam_run(session: PartsSession, inputs: Arrays, settings: Generation, clock
     began = clock()
     with Decoding(session, inputs[TOKENS], inputs[MASK]) as steps:
         generate(steps, len(inputs[TOKENS]), settings)
+    return [clock() - began]
+
+
+def _rereading_run(session: PartsSession, inputs: Arrays, settings: Generation, clock: Clock) -> list[int]:
+    began = clock()
+    generate(Rereading(session, inputs[TOKENS], inputs[MASK]), len(inputs[TOKENS]), settings)
     return [clock() - began]
 
 

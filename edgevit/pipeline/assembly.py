@@ -45,7 +45,7 @@ from edgevit.runtime.selection import open_session, why_not_here
 from edgevit.sets import coverage, take
 from edgevit.targets import get_target, on_cpu, parse_target
 from edgevit.targets.base import OpenOptions
-from edgevit.types import Build, BuildPart, Engine, LayerParity, ParityReport, Rung
+from edgevit.types import Build, BuildPart, Engine, LayerParity, ParityReport, Rung, TextPreprocess
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +64,9 @@ REFERENCE = "reference.npz"
 REFERENCE_LIMIT = 16 << 20
 """Bytes of reference outputs a bundle carries so that parity can be repeated without torch."""
 TEXT_LENGTH = 16
-"""Tokens of a text, read and written, that is measured."""
+"""Tokens of a text that is measured, where a model calls its lengths by names of its own."""
+TEXT_LENGTHS = {"source_length", "target_length"}
+"""Those that `BenchOptions` speaks of."""
 PICTURE_SIZE = 160
 """Longest side of the pictures of worst samples in the report, pixels."""
 
@@ -275,8 +277,10 @@ def bench_options(recipe: Recipe) -> BenchOptions:
 
 
 def with_lengths(options: BenchOptions, manifest: Manifest) -> BenchOptions:
-    """The options with a length for each dynamic one of a model of texts that has none yet."""
+    """The options with a size for each dynamic one of a model that has none yet and is not named as a text's are."""
     named = {dim for spec in manifest.signature.inputs for dim in spec.shape[1:] if isinstance(dim, str)}
+    if isinstance(manifest.preprocess, TextPreprocess):
+        named -= TEXT_LENGTHS
     return msgspec.structs.replace(options, dimensions=dict.fromkeys(sorted(named), TEXT_LENGTH) | options.dimensions)
 
 

@@ -108,6 +108,7 @@ def writing(bench: BenchReport) -> Table:
             (Column(f"beams {count}", "tok/s"), [_tokens_per_second(found, count) for found in times])
             for count in beams
         ),
+        (Column("no cache", "tok/s"), [_number(found.without_cache) for found in times]),
         (
             Column("memory", memory.name),
             [Cell(formats.size(found.memory[-1].resident_bytes, memory)) for found in times],
@@ -184,6 +185,10 @@ def _ratio(entry: BenchEntry | None) -> Cell:
 def _tokens_per_second(times: GenerationTimes, beams: int) -> Cell:
     rates = {rate.beams: rate.tokens_per_second for rate in times.rates}
     return Cell(formats.number(rates[beams], 0)) if beams in rates else Cell()
+
+
+def _number(value: float | None) -> Cell:
+    return Cell(formats.number(value, 0))
 
 
 def _sqnr(rung: Rung | None) -> Cell:

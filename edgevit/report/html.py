@@ -15,6 +15,7 @@ from edgevit.report.rows import Table, headline, summary_table, tiles
 from edgevit.report.samples import picture, score_name, worst_samples
 from edgevit.report.svg import Plot
 from edgevit.report.texts import accuracy_by_length, lengths_table, reads_texts, translations_table, worst_table
+from edgevit.report.writing import time_by_place, writing_table
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -61,6 +62,7 @@ def _page(data: ReportData, pictures: Mapping[str, bytes]) -> dict[str, Any]:
         "summary": summary_table(data) if data.builds else None,
         "plots": [_marked(plot) for plot in plots(data)],
         "length_plot": _marked(accuracy_by_length(data.parity)),
+        "writing_plot": _marked(time_by_place(data.bench)),
         "layer_plot": _marked(layer_sqnr(data.parity)) if data.parity and data.parity.layers else None,
         "tables": _tables(data),
         "samples": samples,
@@ -75,6 +77,7 @@ def _tables(data: ReportData) -> dict[str, Table | None]:
     elsewhere = bench is not None and bench.machine != data.machine
     return {
         "bench": details.bench_table(bench) if bench and bench.entries else None,
+        "writing": writing_table(bench),
         "translations": translations_table(parity) if parity else None,
         "lengths": lengths_table(parity) if parity else None,
         "worst": worst_table(data) if reads_texts(data) else None,

@@ -8,6 +8,7 @@ from edgevit.report import formats
 from edgevit.report.data import ReportData
 from edgevit.report.rows import Cell, Column, Table, headline, summary_table
 from edgevit.report.texts import lengths_table, reads_texts, translations_table
+from edgevit.report.writing import writing_table
 
 
 def render_markdown(data: ReportData) -> str:
@@ -26,10 +27,11 @@ def render_markdown(data: ReportData) -> str:
 
 
 def _of_texts(data: ReportData) -> list[Table]:
-    """What models of texts are judged by besides: corpus scores and accuracy by length."""
-    if data.parity is None or not reads_texts(data):
+    """What models of texts are judged by besides: corpus scores, accuracy by length, and how fast they write."""
+    if not reads_texts(data):
         return []
-    found = (translations_table(data.parity), lengths_table(data.parity))
+    judged = (translations_table(data.parity), lengths_table(data.parity)) if data.parity else ()
+    found = (*judged, writing_table(data.bench))
     return [table for table in found if table is not None]
 
 

@@ -8,7 +8,7 @@ from edgevit.report import formats
 from edgevit.report.data import ReportData, without_accuracy
 from edgevit.report.rows import Cell, Column, Table, used
 from edgevit.report.samples import worst_samples
-from edgevit.report.svg import INK, MUTED, PRECISION_COLOURS, Frame, Plot, canvas, figure_of, to_svg
+from edgevit.report.svg import DASHES, INK, MUTED, PRECISION_COLOURS, Frame, Plot, canvas, figure_of, to_svg
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +21,6 @@ TEXT_TASKS = ("text-classification", "token-classification", "translation")
 _WORST = 12
 _LONG = 160
 """Characters of a text that a table shows."""
-_DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)))
-"""Lines of builds of one precision, told apart."""
 
 
 def reads_texts(data: ReportData) -> bool:
@@ -172,7 +170,7 @@ def _lines(axes: Axes, rungs: Sequence[Rung], labelled: bool) -> None:
             marker="o",
             markersize=3,
             linewidth=1.2,
-            linestyle=_DASHES[number % len(_DASHES)],
+            linestyle=DASHES[number % len(DASHES)],
             color=PRECISION_COLOURS.get(rung.precision, MUTED),
             label=formats.shorten(formats.clean(rung.name, 80), 30),
         )

@@ -42,6 +42,8 @@ class Terminal:
         data = read_report(result.path / "report.json")
         self._line(f"{clean(data.model)}: {headline(data)}")
         self._table(at_terminal.summary(data))
+        if data.bench and any(entry.generation for entry in data.bench.entries):
+            self._table(at_terminal.writing(data.bench))
         for line in at_terminal.remarks(data):
             self._paragraph(line)
         self._line(f"bundle: {result.path}")
@@ -130,7 +132,10 @@ class Terminal:
     def _changes(self, changes: Sequence[Change]) -> None:
         for change in changes:
             ratio = f", {change.ratio.value:.2f} × the old latency" if change.ratio else ""
-            self._line(f"{change.name}, batch {change.batch_size}, threads {change.threads}: {change.kind}{ratio}")
+            ratio += f", {change.further.value:.2f} × for a further token" if change.further else ""
+            tokens = "" if change.tokens is None else f", {change.tokens} tokens"
+            where = f"{change.name}, batch {change.batch_size}, threads {change.threads}{tokens}"
+            self._line(f"{where}: {change.kind}{ratio}")
         different = dict.fromkeys(text for change in changes for text in change.machines)
         if different:
             self._paragraph(f"note: the two machines differ ({'; '.join(different)}), which can be all of the change")

@@ -168,6 +168,49 @@ def test_it_verifies_and_says_what_it_is(phrases: Path, inside: Callable[..., An
     assert "tokens of tokenizer.json" in finished.out
 
 
+BENCH = ("bench", "--seconds", "0.1", "--rounds", "2", "--cold-starts", "0", "--threads", "1")
+
+
+def test_writing_is_measured_as_asked_and_compared_with_an_earlier_measurement(
+    phrases: Path, edgevit: Callable[..., Any], tmp_path: Path
+) -> None:
+    how = ("--target", "onnxruntime", "--tokens", "6", "--source-length", "5", "--beams", "2", "--without-cache")
+    finished = edgevit(*BENCH, phrases / "out", *how, "--json")
+    assert finished.status == 0, finished.err
+    (tmp_path / "old.json").write_text(finished.out)
+    entries = json.loads(finished.out)["entries"]
+    assert len(entries) == 2
+    for entry in entries:
+        times = entry["generation"]
+        assert (times["source_length"], times["tokens"], len(times["by_place"])) == (5, 6, 6)
+        assert [rate["beams"] for rate in times["rates"]] == [1, 2]
+        assert times["without_cache"] > 0
+    finished = edgevit(*BENCH, phrases / "out", *how, "--compare", tmp_path / "old.json")
+    assert finished.status == 0, finished.err
+    assert "Writing 6 tokens for a source of 5" in " ".join(finished.out.split())
+    assert finished.out.count("6 tokens: ") == 2
+    assert finished.out.count("× for a further token") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--tokens", "1"], "expected tokens of at least 2"),
+        (["--tokens", "-7"], "expected tokens of at least 2"),
+        (["--tokens", "5000"], "expected tokens of at most"),
+        (["--source-length", "0"], "expected source_length of at least 1"),
+        (["--source-length", "5000"], "expected source_length of at most"),
+        (["--beams", "0"], "expected beams of at least 1"),
+    ],
+)
+def test_a_measurement_that_makes_no_sense(
+    phrases: Path, inside: Callable[..., Any], arguments: list[str], expected: str
+) -> None:
+    finished = inside("bench", phrases / "out", *arguments)
+    assert finished.status == 2
+    assert expected in finished.complaint
+
+
 # --------------------------------------------------------------------------------------------- one graph
 
 
@@ -196,6 +239,9 @@ def test_models_of_one_graph(
     assert shown in finished.out
     assert inside("verify", place / "out").status == 0
     assert inside("parity", place / "out").status == 0
+    finished = inside("bench", place / "out", "--tokens", "5")
+    assert finished.status == 2
+    assert "expected a model that writes text for tokens" in finished.complaint
 
 
 def test_a_recurrent_translator(once: Callable[..., Path], edgevit: Callable[..., Any]) -> None:

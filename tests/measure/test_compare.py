@@ -6,7 +6,7 @@ import pytest
 
 from edgevit.measure.compare import Change, compare_reports, machine_differences
 from edgevit.measure.samples import latency_of
-from edgevit.types import BenchEntry, BenchReport, Machine
+from edgevit.types import BenchEntry, BenchReport, GenerationTimes, Machine
 
 MACHINE = Machine(
     cpu="Some CPU",
@@ -74,6 +74,27 @@ def test_entries_are_matched_by_setting_and_others_are_named() -> None:
         ("openvino-int8", 1, "unchanged"),
         ("openvino-int8", 8, "removed"),
     ]
+
+
+def writing(median_ms: float, token_ms: float, tokens: int = 32, seed: int = 0) -> BenchEntry:
+    times = GenerationTimes(
+        source_length=16, tokens=tokens, first_token=entry(5.0).latency, next_token=entry(token_ms, seed=seed).latency,
+        by_place=(5.0, token_ms), rates=(), memory=(),
+    )  # fmt: skip
+    return msgspec.structs.replace(entry(median_ms, seed=seed + 7), generation=times)
+
+
+@pytest.mark.parametrize(("token_ms", "kind"), [(2.0, "unchanged"), (2.6, "slower"), (1.6, "faster")])
+def test_of_what_writes_a_further_token_is_compared_too(token_ms: float, kind: str) -> None:
+    (change,) = compare_reports(report(writing(10.0, 2.0)), report(writing(10.0, token_ms, seed=1)))
+    assert (change.kind, change.tokens) == (kind, 32)
+    assert change.further is not None
+    assert change.further.value == pytest.approx(token_ms / 2.0, rel=0.03)
+
+
+def test_texts_of_another_length_are_another_setting() -> None:
+    changes = compare_reports(report(writing(10.0, 2.0)), report(writing(10.0, 2.0, tokens=64)))
+    assert [(change.tokens, change.kind) for change in changes] == [(64, "added"), (32, "removed")]
 
 
 def test_differing_machines_are_said_on_every_change() -> None:

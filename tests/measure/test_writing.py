@@ -15,9 +15,17 @@ from edgevit.measure import BenchOptions, protocol
 from edgevit.measure.bench import bench, subjects_of, texts_of
 from edgevit.measure.inputs import random_inputs, zero_inputs
 from edgevit.measure.memory import resident_memory
-from edgevit.measure.writing import generation_times, sizes_while_writing, time_tokens
+from edgevit.measure.writing import (
+    GREEDY,
+    REREADING,
+    Loop,
+    Rereading,
+    generation_times,
+    sizes_while_writing,
+    time_tokens,
+)
 from edgevit.runtime.selection import open_build
-from edgevit.types import BenchReport, Signature, TensorSpec
+from edgevit.types import BenchReport, Generation, Signature, TensorSpec
 
 QUICK = BenchOptions(
     threads=(1,), streams=1, seconds=0.2, rounds=2, cold_starts=0, warmup_seconds=0.0, timeout=60, tokens=6,
@@ -54,6 +62,27 @@ def test_a_beam_search_is_timed_as_a_whole(writer, inputs):
     assert runs == [[10]] * len(runs)
 
 
+def test_without_its_cache_the_decoder_reads_all_tokens_again(writer, inputs, monkeypatch):
+    read = []
+    run = writer.decoder.run
+    monkeypatch.setattr(writer.decoder, "run", lambda given: read.append(given["input_ids"].shape) or run(given))
+    ticks = itertools.count(step=10)
+    command = protocol.Write(seconds=0, beams=1, tokens=6, start_token_id=3, cache=False)
+    assert time_tokens(writer, inputs, command, lambda: next(ticks)) == [[10]]
+    assert read == [(2, length) for length in range(1, 7)]
+
+
+def test_both_loops_write_the_same(writer, inputs):
+    from edgevit.runtime.loop import Decoding
+    from edgevit.runtime.search import generate
+
+    settings = Generation(start_token_id=3, end_token_id=1, pad_token_id=0, max_length=12)
+    given = (writer, inputs["input_ids"], inputs["attention_mask"])
+    with Decoding(*given) as steps:
+        expected = [row.ids for row in generate(steps, 2, settings)]
+    assert [row.ids for row in generate(Rereading(*given), 2, settings)] == expected
+
+
 def test_no_end_is_listened_to(writer, inputs, monkeypatch):
     from edgevit.runtime.loop import Decoding
 
@@ -82,7 +111,8 @@ def test_what_writes_nothing_is_said(text_bundle, inputs):
 
 def test_figures_are_those_of_the_raw_times():
     by_token = [[(5_000_000, 1_000_000, 3_000_000)], [(7_000_000, 1_000_000, 5_000_000)] * 2]
-    found = generation_times({1: by_token, 4: [[(30_000_000,)], [(10_000_000,)]]}, {1: 10, 3: 12}, 2, 5)
+    rounds = {GREEDY: by_token, Loop(4): [[(30_000_000,)], [(10_000_000,)]], REREADING: [[(60_000_000,)]]}
+    found = generation_times(rounds, {1: 10, 3: 12}, 2, 5)
     assert (found.source_length, found.tokens) == (5, 3)
     assert found.first_token.samples == (5.0, 7.0, 7.0)
     assert found.first_token.round_sizes == (1, 2)
@@ -91,7 +121,9 @@ def test_figures_are_those_of_the_raw_times():
     assert [rate.beams for rate in found.rates] == [1, 4]
     assert found.rates[0].tokens_per_second == pytest.approx(2 * 3 * 3 / 0.035)
     assert found.rates[1].tokens_per_second == pytest.approx(2 * 3 * 2 / 0.040)
+    assert found.without_cache == pytest.approx(2 * 3 / 0.060)
     assert [(at.tokens, at.resident_bytes) for at in found.memory] == [(1, 10), (3, 12)]
+    assert generation_times({GREEDY: by_token}, {1: 10}, 2, 5).without_cache is None
 
 
 # --------------------------------------------------------------------------------------------------- bench
@@ -117,27 +149,46 @@ def test_builds_that_write_are_measured_writing(text_bundle):
     assert again == report
 
 
+def test_writing_without_the_cache_is_measured_where_it_is_asked_for(text_bundle):
+    for asked in (True, False):
+        options = msgspec.structs.replace(QUICK, without_cache=asked, rounds=1, targets=("onnxruntime",))
+        (entry,) = bench(text_bundle("gru"), options).entries
+        assert entry.generation is not None
+        assert (entry.generation.without_cache is not None) == asked
+        assert [rate.beams for rate in entry.generation.rates] == [1, 3]
+
+
 def test_lengths_are_at_most_the_models(text_bundle):
     texts = texts_of(open_bundle(text_bundle("gru")))
     assert texts is not None
     assert texts.vocabulary == {"input_ids": 28, "decoder_input_ids": 28}
-    assert (texts.source_length(BenchOptions(source_length=100)), texts.tokens(BenchOptions(tokens=100))) == (24, 14)
+    assert (texts.source_length(BenchOptions()), texts.tokens(BenchOptions())) == (16, 14)
+    assert (texts.source_length(BenchOptions(source_length=24)), texts.tokens(BenchOptions(tokens=3))) == (24, 3)
     assert [subject.texts for subject in subjects_of(open_bundle(text_bundle("gru")))] == [texts, texts]
 
 
 def test_models_that_only_read_are_measured_reading(text_bundle):
     for name in ("kinds", "tags"):
-        report = bench(text_bundle(name), msgspec.structs.replace(QUICK, cold_starts=1, rounds=1))
+        only_read = msgspec.structs.replace(QUICK, cold_starts=1, rounds=1, tokens=None, beams=())
+        report = bench(text_bundle(name), only_read)
         assert report.not_executed == {}
         assert all(entry.generation is None and entry.cold_start for entry in report.entries)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"tokens": 1}, {"tokens": -4}, {"source_length": 0}, {"beams": (1, 0)}, {"beams": ()}]
+    "wrong",
+    [{"tokens": 1}, {"tokens": -4}, {"tokens": 15}, {"source_length": 0}, {"source_length": 25}, {"beams": (1, 0)}],
 )
 def test_options_that_make_no_sense(text_bundle, wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         bench(text_bundle("gru"), msgspec.structs.replace(QUICK, **wrong))
+
+
+@pytest.mark.parametrize("wrong", [{"tokens": 5}, {"beams": (1,)}, {"without_cache": True}])
+def test_what_writes_nothing_is_not_asked_for_tokens(text_bundle, wrong):
+    options = msgspec.structs.replace(QUICK, **{"tokens": None, "beams": (), **wrong})
+    with pytest.raises(InputError, match=f"a model that writes text for {next(iter(wrong))}"):
+        bench(text_bundle("kinds"), options)
 
 
 # -------------------------------------------------------------------------------------------------- inputs

@@ -123,6 +123,7 @@ def test_what_writes_has_a_table_of_its_tokens(data: ReportData, monkeypatch: py
     short, long = (Latency(p50=ms, p90=ms, p99=ms, mean=ms, samples=(ms,)) for ms in (1.5, 12.25))
     times = GenerationTimes(
         source_length=16, tokens=32, first_token=long, next_token=short, by_place=(12.25, 1.5, 1.75),
+        without_cache=50.2,
         rates=(BeamRate(beams=1, tokens_per_second=640.4), BeamRate(beams=4, tokens_per_second=222.0)),
         memory=(MemoryAt(tokens=1, resident_bytes=90_000_000), MemoryAt(tokens=32, resident_bytes=120_000_000)),
     )  # fmt: skip
@@ -133,6 +134,7 @@ def test_what_writes_has_a_table_of_its_tokens(data: ReportData, monkeypatch: py
     shown = cells(table, one.name)
     assert (shown["first ms"], shown["next ms"], shown["last ms"]) == ("12.25", "1.50", "1.75")
     assert (shown["beams 1 tok/s"], shown["beams 4 tok/s"], shown["memory MB"]) == ("640", "222", "120.0")
+    assert shown["no cache tok/s"] == "50"
     assert "32 tokens for a source of 16" in table.caption
     out = io.StringIO()
     monkeypatch.setenv("COLUMNS", "80")
