@@ -48,8 +48,6 @@ if TYPE_CHECKING:
 
 GRAPH = "model.onnx"
 STATISTICS = "statistics.npz"
-LONGEST_CHECKED = 128
-"""Tokens: beyond it a comparison with torch takes minutes and shows nothing new."""
 PLAN_SAMPLES = 16
 """Calibration samples that biases are corrected on (one half) and whole plans compared on (the other): means settle
 long before ranges do."""
@@ -92,12 +90,11 @@ def _lower(model: FloatModel, path: Path, recipe: Recipe, progress: Progress) ->
 
 
 def longest(model: FloatModel) -> dict[str, int]:
-    """The largest size of each length that the graphs are compared with torch at."""
+    """The largest size of each length: what the model's texts and what it writes can have."""
     if not isinstance(model.preprocess, TextPreprocess):
         return {}
     target = model.generation.max_length if model.generation else model.preprocess.max_length
-    lengths = {"source_length": model.preprocess.max_length, "target_length": target, "past_length": target}
-    return {name: min(length, LONGEST_CHECKED) for name, length in lengths.items()}
+    return {"source_length": model.preprocess.max_length, "target_length": target}
 
 
 def _described(folder: Path, parts: Iterable[str]) -> dict[str, OnnxModel]:

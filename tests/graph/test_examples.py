@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from sequences import make_part
 
-from edgevit.graph.examples import distinct_sizes, example_inputs, named_lengths, size_cases
+from edgevit.graph.examples import USUAL, distinct_sizes, example_inputs, named_lengths, size_cases
 from edgevit.types import Signature, TensorSpec
 
 
@@ -38,10 +38,25 @@ def test_cases_reach_every_edge_and_stay_within_the_longest():
     cases = list(size_cases(signature, [1, 2, 3, 8], {"target_length": 10, "source_length": 12}))
     seen = {name: {case[name] for case in cases} for name in cases[0]}
     assert seen["batch"] == {1, 2, 3, 8}
-    assert seen["past_length"] == {0, 1, 5}
+    assert seen["past_length"] == {0, 1, 5, 9}
+    assert {"batch": 1, "past_length": 9, "target_length": 1, "source_length": 12} in cases, "a step after the longest"
+    assert {"batch": 1, "past_length": 0, "target_length": 10, "source_length": 12} in cases, "all at once"
     assert seen["source_length"] == {1, 4, 12}
     assert {1, 4, 10} <= seen["target_length"]
     assert max(case["past_length"] + case["target_length"] for case in cases) == 10
+
+
+def test_the_first_batch_alone_meets_lengths_beyond_the_usual():
+    signature = make_part("transformer.decoder").signature
+    cases = list(size_cases(signature, [1, 8], {"target_length": 512, "source_length": 400}))
+    assert {
+        (case["past_length"], case["target_length"], case["source_length"]) for case in cases if case["batch"] == 1
+    } >= {
+        (0, 512, 400),
+        (511, 1, 400),
+    }
+    assert max(case["target_length"] for case in cases if case["batch"] == 8) == USUAL
+    assert max(case["source_length"] for case in cases if case["batch"] == 8) == USUAL
 
 
 def test_an_image_has_its_batch_and_nothing_else():
