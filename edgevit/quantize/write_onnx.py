@@ -151,11 +151,18 @@ def _quantize_weight(model: ir.Model, node: ir.Node, entry: LayerPlan) -> None:
 
 def _quantize_recurrent(model: ir.Model, node: ir.Node, entry: LayerPlan) -> None:
     value = model.graph.initializers[entry.name]
+    dequantized = recurrent_weight(model, node, entry)
+    for use in tuple(value.uses()):
+        use.node.replace_input_with(use.idx, dequantized)
+
+
+def recurrent_weight(model: ir.Model, node: ir.Node, entry: LayerPlan) -> ir.Value:
+    """The weight of a recurrent layer from its codes, computed before `node`, which does not read it yet."""
+    value = model.graph.initializers[entry.name]
     scales = np.asarray(entry.weight_scale, np.float32)
     up = _dequantized(model, value, entry, scales[gate_order(node.op_type, len(scales))], 1)
     model.graph.insert_before(node, up)
-    for use in tuple(value.uses()):
-        use.node.replace_input_with(use.idx, up.outputs[0])
+    return up.outputs[0]
 
 
 def _dequantized(model: ir.Model, value: ir.Value, entry: LayerPlan, scales: np.ndarray, axis: int) -> ir.Node:
@@ -178,6 +185,13 @@ def _quantize_table(model: ir.Model, entry: LayerPlan) -> None:
 
     DequantizeLinear would want one scale per channel; here there is one per token.
     """
+    value = model.graph.initializers[entry.name]
+    for node in [use.node for use in value.uses() if use.node.op_type == "Gather"]:
+        replace_node(node, gathered(model, node, entry))
+
+
+def gathered(model: ir.Model, node: ir.Node, entry: LayerPlan) -> ir.Node:
+    """What a Gather of an embedding gives, from codes: the last node, yet to be inserted; the others are before it."""
     import onnx_ir as ir
 
     value = model.graph.initializers[entry.name]
@@ -185,19 +199,17 @@ def _quantize_table(model: ir.Model, entry: LayerPlan) -> None:
     scales = np.asarray(entry.weight_scale, np.float32)
     stored = constant(model, f"{entry.name}.int8", quantize(value.const_value.numpy(), scales, 0, narrow=True))
     column = constant(model, f"{entry.name}.column", scales[:, None])
-    for node in [use.node for use in value.uses() if use.node.op_type == "Gather"]:
-        rows = ir.node("Gather", [stored, node.inputs[1]], name=f"{node.name}.codes")
-        cast = ir.node("Cast", [rows.outputs[0]], {"to": int(ir.DataType.FLOAT)}, name=f"{node.name}.float")
-        steps = ir.node("Gather", [column, node.inputs[1]], name=f"{node.name}.scales")
-        shape = node.outputs[0].shape
-        for made, dtype in ((rows, ir.DataType.INT8), (cast, ir.DataType.FLOAT), (steps, ir.DataType.FLOAT)):
-            made.outputs[0].name, made.outputs[0].type = made.name, ir.TensorType(dtype)
-            made.outputs[0].shape = shape if made is not steps or shape is None else ir.Shape([*shape.dims[:-1], 1])
-        assert node.graph is not None
-        node.graph.insert_before(node, [rows, cast, steps])
-        metadata = dict(node.metadata_props)
-        product = ir.node("Mul", [cast.outputs[0], steps.outputs[0]], name=node.name, metadata_props=metadata)
-        replace_node(node, product)
+    rows = ir.node("Gather", [stored, node.inputs[1]], name=f"{node.name}.codes")
+    cast = ir.node("Cast", [rows.outputs[0]], {"to": int(ir.DataType.FLOAT)}, name=f"{node.name}.float")
+    steps = ir.node("Gather", [column, node.inputs[1]], name=f"{node.name}.scales")
+    shape = node.outputs[0].shape
+    for made, dtype in ((rows, ir.DataType.INT8), (cast, ir.DataType.FLOAT), (steps, ir.DataType.FLOAT)):
+        made.outputs[0].name, made.outputs[0].type = made.name, ir.TensorType(dtype)
+        made.outputs[0].shape = shape if made is not steps or shape is None else ir.Shape([*shape.dims[:-1], 1])
+    assert node.graph is not None
+    node.graph.insert_before(node, [rows, cast, steps])
+    metadata = dict(node.metadata_props)
+    return ir.node("Mul", [cast.outputs[0], steps.outputs[0]], name=node.name, metadata_props=metadata)
 
 
 def _insert_after(model: ir.Model, value: ir.Value, nodes: Iterable[ir.Node]) -> None:

@@ -144,3 +144,40 @@ def test_per_layer_parity_lists_a_decoders_linear_layers(sequences, min_max_plan
     rows = layer_parity(model, min_max_plan(model, batches), batches, alone=True)
     assert len(rows) == 17
     assert all(row.quantized and row.own_sqnr_db is not None and row.own_sqnr_db > 15 for row in rows)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_per_layer_parity_tells_of_embeddings_and_recurrent_weights(sequences, min_max_plan, alone):
+    import msgspec
+
+    from edgevit.parity.layers import layer_parity
+
+    name = "lstm.encoder"
+    model, batches = sequences.onnx(name), [texts(4, 6)]
+    plan = min_max_plan(model, batches)
+    rows = {row.name: row for row in layer_parity(model, plan, batches, alone=alone)}
+    found = kinds(sequences, name)
+    assert list(rows) == list(found)
+    table = rows["encoder.embed.weight"]
+    assert table.quantized and 35 < table.sqnr_db < 60
+    assert (table.own_sqnr_db == pytest.approx(table.sqnr_db, abs=0.01)) if alone else table.own_sqnr_db is None
+    recurrent = {weight: row for weight, row in rows.items() if found[weight] == "recurrent"}
+    assert len(recurrent) >= 2
+    for row in recurrent.values():
+        assert not row.quantized and "int8w" in row.reason
+        assert row.own_sqnr_db is not None and 35 < row.own_sqnr_db < 90
+    # One weight with steps ten times as wide: its own row says so, and no other's.
+    spoiled = next(iter(recurrent))
+    entries = tuple(
+        msgspec.structs.replace(entry, weight_scale=tuple(10 * scale for scale in entry.weight_scale))
+        if entry.name == spoiled
+        else entry
+        for entry in plan.layers
+    )
+    worse = layer_parity(model, msgspec.structs.replace(plan, layers=entries), batches, alone=alone)
+    for row in worse:
+        before = rows[row.name].own_sqnr_db
+        if row.name == spoiled:
+            assert row.own_sqnr_db < before - 10
+        elif before is not None:
+            assert row.own_sqnr_db == pytest.approx(before, abs=0.01)
