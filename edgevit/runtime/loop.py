@@ -24,22 +24,25 @@ class ArrayLoop:
 
     def __init__(self, session: EngineSession, fed: dict[str, str], inputs: Arrays) -> None:
         self._session = session
-        self._fed = fed
-        self._carried = {name: inputs[name] for name in fed.values()}
-        self._constant = {name: array for name, array in inputs.items() if name not in self._carried}
+        self._fed = tuple(fed.items())
+        self._carried = frozenset(fed.values())
+        self._inputs = dict(inputs)
+        """All that the next step reads."""
 
     def step(self, inputs: Arrays) -> Arrays:
-        outputs = self._session.run({**inputs, **self._constant, **self._carried})
-        self._carried = {name: outputs.pop(output) for output, name in self._fed.items()}
+        self._inputs.update(inputs)
+        outputs = self._session.run(self._inputs)
+        for output, name in self._fed:
+            self._inputs[name] = outputs.pop(output)
         return outputs
 
     def select(self, rows: NDArray[np.int64], *, constant: bool) -> None:
-        self._carried = {name: array[rows] for name, array in self._carried.items()}
-        if constant:
-            self._constant = {name: array[rows] for name, array in self._constant.items()}
+        for name, array in self._inputs.items():
+            if constant or name in self._carried:
+                self._inputs[name] = array[rows]
 
     def close(self) -> None:
-        self._carried = self._constant = {}
+        self._inputs = {}
 
 
 class Decoding:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 
 _LANES = 64
+_UNSHIFTED = 60.0
+"""Up to it the exponentials of a million logits have a sum in float32, and down to it none that counts is lost."""
 
 
 class Steps(Protocol):
@@ -66,15 +68,20 @@ def greedy(steps: Steps, sources: int, settings: Generation) -> Iterator[Written
     """The likeliest token at each step, the lowest id among equals, until every source has ended."""
     alive = np.arange(sources)
     tokens = np.full(sources, settings.start_token_id, dtype=np.int64)
+    scratch: FloatArray | None = None
     for length in range(1, settings.max_length + 1):
         logits = steps.step(tokens)
         tokens = logits.argmax(axis=1)
-        rows = np.arange(len(tokens))
-        yield Written(alive, tokens, logits[rows, tokens] - log_sum_exp(logits))
-        going = np.flatnonzero(tokens != settings.end_token_id)
-        if len(going) == 0 or length == settings.max_length:
+        if scratch is None or scratch.shape != logits.shape:
+            scratch = np.empty(logits.shape, logits.dtype)
+        highest = logits.max(axis=1) if len(tokens) > 1 else logits[:, tokens[0]]  # one row needs no second pass
+        yield Written(alive, tokens, highest - log_sum_exp(logits, highest, scratch))
+        if length == settings.max_length:
             return
-        if len(going) < len(alive):
+        if settings.end_token_id in tokens.tolist():
+            going = np.flatnonzero(tokens != settings.end_token_id)
+            if len(going) == 0:
+                return
             steps.select(going)
             alive, tokens = alive[going], tokens[going]
 
@@ -152,12 +159,20 @@ class _Source:
         return row.score(self._settings)
 
 
-def log_sum_exp(logits: FloatArray) -> FloatArray:
-    """ln Σ exp of each row: (rows, vocabulary) -> (rows,)."""
-    highest = logits.max(axis=1)
-    shifted = logits - highest[:, None]
-    np.exp(shifted, out=shifted)
-    result: FloatArray = np.log(shifted.sum(axis=1)) + highest
+def log_sum_exp(logits: FloatArray, highest: FloatArray | None = None, scratch: FloatArray | None = None) -> FloatArray:
+    """ln Σ exp of each row: (rows, vocabulary) -> (rows,).
+
+    `highest` of each row, where it is known, and memory of the logits' shape to compute in. They are shifted only where
+    float32 overflows or vanishes otherwise: each pass over 37,000 logits costs a loop 10 µs of a step that takes 1,600.
+    """
+    highest = logits.max(axis=1) if highest is None else highest
+    largest = highest.tolist()
+    result: FloatArray
+    if max(largest) < _UNSHIFTED and min(largest) > -_UNSHIFTED:
+        result = np.log(np.einsum("ij->i", np.exp(logits, out=scratch)))
+        return result
+    shifted = np.subtract(logits, highest[:, None], out=scratch)
+    result = np.log(np.exp(shifted, out=shifted).sum(axis=1)) + highest
     return result
 
 

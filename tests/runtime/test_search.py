@@ -184,10 +184,24 @@ def test_greedy_gives_its_tokens_as_they_come():
 
 def test_log_probabilities_stand_large_logits():
     logits = np.array([[1e4, 0, -1e4], [88, 89, 90]], np.float32)
-    assert log_sum_exp(logits) == pytest.approx([1e4, 90 + math.log(1 + math.exp(-1) + math.exp(-2))])
+    expected = [1e4, 90 + math.log(1 + math.exp(-1) + math.exp(-2))]
+    assert log_sum_exp(logits) == pytest.approx(expected)
+    scratch = np.empty_like(logits)
+    assert log_sum_exp(logits, logits.max(axis=1), scratch) == pytest.approx(expected)
+    low = np.array([[-200.0, -201.0, -300.0]], np.float32)
+    assert log_sum_exp(low) == pytest.approx([-200 + math.log(1 + math.exp(-1))])
     values, choices = best_continuations(logits, 2)
     assert sorted(choices[1].tolist()) == [1, 2]
     assert values[0].max() == 0
+
+
+@given(st.integers(1, 400), st.floats(-58, 58), st.floats(0, 40), st.integers(0, 10_000))
+def test_log_sum_exp_is_that_of_exact_arithmetic(vocabulary, middle, spread, seed):
+    logits = (middle + spread * np.random.default_rng(seed).normal(size=(2, vocabulary))).astype(np.float32)
+    exact = logits.astype(np.float64)
+    highest = exact.max(axis=1)
+    expected = highest + np.log(np.exp(exact - highest[:, None]).sum(axis=1))
+    assert log_sum_exp(logits) == pytest.approx(expected, abs=2e-5, rel=1e-6)
 
 
 @given(st.integers(1, 300) | st.integers(300, 2000), st.integers(1, 8), st.integers(0, 10_000))
