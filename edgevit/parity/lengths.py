@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from edgevit.parity.metrics import BoolArray
 
 WIDTH = 4
-"""Tokens of a bin; twice as many where there would be more than `MOST_BINS`. Fixed, so that models can be compared."""
+"""Tokens of a bin; twice as many where `MOST_BINS` would leave out too much. Fixed, so that models can be compared."""
 MOST_BINS = 8
+LEFT_OVER = 0.05
+"""Share of the answers, at most, that may belong to longer texts than the bins reach; the last one takes them in."""
 
 
 def tally_by_length(
@@ -43,22 +45,27 @@ def added(one: Mapping[int, Tally], other: Mapping[int, Tally]) -> dict[int, Tal
 
 
 def length_bins(counts: Mapping[int, Tally], *, labelled: bool) -> tuple[LengthBin, ...]:
-    """Bins of equal width from 1 token on; those without an answer are left out. No bin at all for fewer than two."""
-    if not counts:
+    """Bins of equal width from 1 token on, the last one up to the longest text; those without an answer are left out.
+
+    No bin at all for fewer than two.
+    """
+    answers = sum(one.samples for one in counts.values())
+    if not answers:
         return ()
     width = WIDTH
-    while max(counts) > width * MOST_BINS:
+    while sum(one.samples for length, one in counts.items() if length > width * MOST_BINS) > LEFT_OVER * answers:
         width *= 2
     bins: dict[int, Tally] = {}
     for length, one in counts.items():
-        place = (length - 1) // width
+        place = min((length - 1) // width, MOST_BINS - 1)
         bins[place] = bins.get(place, Tally()) + one
     if len(bins) < 2:
         return ()
+    last = -(-max(counts) // width)
     return tuple(
         LengthBin(
             low=place * width + 1,
-            high=(place + 1) * width,
+            high=width * (max(last, MOST_BINS) if place == MOST_BINS - 1 else place + 1),
             answers=one.samples,
             reference=100.0 * one.reference_right / one.samples if labelled else None,
             build=100.0 * one.build_right / one.samples if labelled else None,
