@@ -1,4 +1,4 @@
-"""Step that exports a bundle by a recipe, through the public function that the command line calls."""
+"""Exports bundles by recipes, each in a step of its own, through the function that the command line calls."""
 
 from __future__ import annotations
 
@@ -6,12 +6,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from models import CALIBRATION_PHOTOS, EVALUATION_PHOTOS
+from models import CALIBRATION_PHOTOS, EVALUATION_PHOTOS, ROOT
+from processes import run_step
 
-from edgevit.recipe import BenchSettings, CalibrationSettings, EvaluationSettings, ParitySettings, PlanSettings, Recipe
+from edgevit.recipe import (
+    BenchSettings,
+    CalibrationSettings,
+    EvaluationSettings,
+    ParitySettings,
+    PlanSettings,
+    Recipe,
+    read_recipe,
+)
 from edgevit.zoo import find_entry
 
 if TYPE_CHECKING:
+    from record import Options
+
     from edgevit.types import Rung
 
 INT8 = ("openvino:int8", "onnxruntime:int8")
@@ -32,6 +43,29 @@ def recipe_for(model: str, targets: tuple[str, ...], *, samples: int, seed: int 
         parity=ParitySettings(layers=0),
         bench=BenchSettings(enabled=False),
     )
+
+
+def export_texts(name: str, options: Options, targets: tuple[str, ...]) -> Path:
+    """The bundle of a model of texts by its recipe of `export/`, with these targets and without measuring.
+
+    An earlier run's where `options.bundles` has one.
+    """
+    out = (options.bundles or options.work) / name
+    if out.exists():
+        options.say(f"{name}: exported before")
+        return out
+    options.say(f"{name}: exporting")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    replace = msgspec.structs.replace
+    recipe = read_recipe(ROOT / "export" / f"{name}.toml")
+    recipe = replace(
+        recipe, targets=targets, parity=replace(recipe.parity, layers=0), bench=BenchSettings(enabled=False)
+    )
+    if options.smoke or options.quick:
+        few = replace(recipe.calibration, samples=8), replace(recipe.evaluation, samples=8)
+        recipe = replace(recipe, plan=UNSEARCHED, calibration=few[0], evaluation=few[1])
+    run_step("bundles:export_bundle", {"recipe": msgspec.to_builtins(recipe), "out": str(out)})
+    return out
 
 
 def export_bundle(recipe: dict[str, Any], out: str) -> dict[str, Any]:

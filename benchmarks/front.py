@@ -1,4 +1,4 @@
-"""What the README at the top shows of the recorded results: one table, one picture, and where they were measured."""
+"""What the README at the top shows of the recorded results: two tables, two pictures, and where they were measured."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import front_texts
 from record import DECIBEL, MEGABYTES, MILLISECONDS, RATIO, machine_line, markdown_table, replace_between
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-PICTURE = "benchmarks/pictures/vit-base-224.svg"
+PICTURES = ROOT / "benchmarks" / "pictures"
+PICTURE = "vit-base-224.svg"
 BEGIN, END = "<!-- measured, written by benchmarks/run.py -->", "<!-- end of measured -->"
 MODEL = "vit-base-224"
 BASELINE = "openvino-float32"
@@ -27,15 +29,14 @@ OURS, PEER, FLOAT = "#0072b2", "#d58a00", "#6b7380"
 """Okabe and Ito's hues, which stay apart for colour-blind readers."""
 
 
-def update_front(results: Sequence[Result], readme: Path = README, picture: Path | None = ROOT / PICTURE) -> None:
-    """Replaces what stands between the two markers, and the picture; leaves both where nothing was recorded."""
+def update_front(results: Sequence[Result], readme: Path = README, pictures: Path = PICTURES) -> None:
+    """Replaces what stands between the markers, and the pictures; leaves those of which nothing was recorded."""
+    pictures.mkdir(exist_ok=True)
     result = _peers(results)
-    if result is None:
-        return
-    replace_between(readme, BEGIN, END, front(result))
-    if picture is not None:
-        picture.parent.mkdir(exist_ok=True)
-        picture.write_text(draw(result), encoding="utf-8")
+    if result is not None:
+        replace_between(readme, BEGIN, END, front(result))
+        (pictures / PICTURE).write_text(draw(result), encoding="utf-8")
+    front_texts.update_texts(results, readme, pictures)
 
 
 def _peers(results: Sequence[Result]) -> Result | None:
@@ -62,7 +63,7 @@ def front(result: Result) -> str:
     share = found["ratios"]["openvino-int8"][BASELINE]["value"]
     text = f"edgevit's int8 on OpenVINO: {MILLISECONDS(best)}, {RATIO(share)} of float32's, at {DECIBEL(ours)}"
     lines = [
-        f"![Latency of ViT-B/16 builds. {text}.]({PICTURE})",
+        f"![Latency of ViT-B/16 builds. {text}.](benchmarks/pictures/{PICTURE})",
         "",
         *markdown_table(columns, rows),
         textwrap.fill(f"Median of interleaved rounds on {machine_line(result)}. {CLOSENESS}", 120),

@@ -1,10 +1,10 @@
-"""Steps of the suite `sequences` that run a decoding loop, each in a process of its own, and NNCF's builds of one."""
+"""Steps of the suite `sequences` that run a decoding loop, each in a process of its own."""
 
 from __future__ import annotations
 
 import gc
 import json
-import shutil
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,17 +14,12 @@ import numpy as np
 from models import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from edgevit.runtime.parts import PartsSession
-    from edgevit.targets.base import EngineSession, OpenOptions
-    from edgevit.types import Arrays, Generation
+    from edgevit.types import Generation
 
-NNCF_WEIGHTS = "nncf_weights-int8w"
-NNCF_STATIC = "nncf_static-int8"
 PHRASES = ROOT / "edgevit" / "sets" / "phrases"
-CALIBRATION_STEPS = 300
-"""Decoder inputs, of prefills and of steps, that NNCF calibrates on."""
 
 
 def phrases(split: str, count: int | None = None) -> list[str]:
@@ -73,26 +68,21 @@ def time_without_cache(bundle: str, target: str, tokens: int, runs: int) -> dict
     The source is read once in both. The two take turns.
     """
     import edgevit
+    from edgevit.measure.writing import Rereading
     from edgevit.runtime.loop import Decoding
-    from edgevit.runtime.parts import LOGITS, TOKENS
     from edgevit.runtime.search import generate
 
     found: dict[str, list[int]] = {"cached": [], "without": []}
-    written: list[list[int]] = []
+    written: list[tuple[int, ...]] = []
     with edgevit.load(bundle, target) as model:
         ids, mask, settings = _source_of(model, tokens)
 
-        def cached() -> list[int]:
+        def cached() -> tuple[int, ...]:
             with Decoding(model.session, ids, mask) as steps:
-                return list(generate(steps, 1, settings)[0].ids)
+                return generate(steps, 1, settings)[0].ids
 
-        def without() -> list[int]:
-            encoded = model.session.encode(ids, mask)
-            target_ids = [settings.start_token_id]
-            for _ in range(tokens):
-                outputs = model.session.decoder.run({TOKENS: np.array([target_ids]), **encoded})
-                target_ids.append(int(outputs[LOGITS][0, -1].argmax()))
-            return target_ids[1:]
+        def without() -> tuple[int, ...]:
+            return generate(Rereading(model.session, ids, mask), 1, settings)[0].ids
 
         for run in range(runs + 1):
             for name, write in (("cached", cached), ("without", without)):
@@ -104,6 +94,58 @@ def time_without_cache(bundle: str, target: str, tokens: int, runs: int) -> dict
                     written.append(ids_written)
     same = sum(one == other for one, other in zip(*written, strict=True))
     return {**found, "same_tokens": same, "tokens": tokens}
+
+
+def time_step_graph(bundle: str, target: str, tokens: int, runs: int) -> dict[str, Any]:
+    """Step: a decoder of one graph for every length against one made for a single token of a single text.
+
+    Nanoseconds of each token, in turns. The second graph is the first with batch and target length fixed to 1: what a
+    separate graph for steps would be, beside one for prefixes.
+    """
+    import edgevit
+    from edgevit.runtime.loop import Decoding
+    from edgevit.runtime.search import greedy
+
+    found: dict[str, list[list[int]]] = {"one": [], "two": []}
+    with edgevit.load(bundle, target) as model, tempfile.TemporaryDirectory() as folder:
+        ids, mask, settings = _source_of(model, tokens)
+        sessions = {"one": model.session, "two": _with_step_graph(bundle, model.build, Path(folder))}
+        gc.disable()
+        for run in range(runs + 1):
+            for name, session in sessions.items():
+                times = []
+                with Decoding(session, ids, mask) as steps:
+                    last = time.perf_counter_ns()
+                    for _ in greedy(steps, 1, settings):
+                        now = time.perf_counter_ns()
+                        times.append(now - last)
+                        last = now
+                if run:
+                    found[name].append(times)
+        sessions["two"].close()
+    return found
+
+
+def _with_step_graph(bundle: str, build: Any, folder: Path) -> PartsSession:
+    import openvino as ov
+
+    from edgevit.runtime.parts import DECODER, TOKENS, open_parts
+    from edgevit.targets import openvino
+    from edgevit.targets.base import OpenOptions
+
+    files = Path(bundle) / build.name
+    decoder = ov.Core().read_model(str(files / DECODER / "model.xml"))
+    shapes = {port.get_any_name(): port.get_partial_shape() for port in decoder.inputs}
+    for name, shape in shapes.items():
+        shape[0] = 1
+        if name == TOKENS:
+            shape[1] = 1
+    decoder.reshape(shapes)
+    ov.save_model(decoder, str(folder / "model.xml"), compress_to_fp16=False)
+    return open_parts(
+        build,
+        lambda part, alone: openvino.open(folder if part.name == DECODER else files / part.name, alone, OpenOptions()),
+    )
 
 
 def _source_of(model: Any, tokens: int) -> tuple[Any, Any, Generation]:
@@ -151,80 +193,6 @@ def _timed(call: Callable[..., Any], spent: list[int]) -> Callable[..., Any]:
         return result
 
     return timed
-
-
-# ------------------------------------------------------------------------------------------------ NNCF's builds
-
-
-def nncf_builds(bundle: str, out: str) -> None:
-    """Step: NNCF's builds of the float32 OpenVINO build: int8 weights, and int8 with activations calibrated.
-
-    Each part is quantized by itself, with what it is given while the float model writes phrases.
-    """
-    import nncf
-    import openvino as ov
-
-    import edgevit
-
-    core = ov.Core()
-    with edgevit.load(bundle, "openvino:float32") as model:
-        seen = {part: list(inputs) for part, inputs in _seen(model).items()}
-    for part, inputs in seen.items():
-        graph = str(Path(bundle) / "openvino-float32" / part / "model.xml")
-        places = {name: Path(out) / name / part for name in (NNCF_WEIGHTS, NNCF_STATIC)}
-        for place in places.values():
-            place.mkdir(parents=True)
-        weights = nncf.compress_weights(core.read_model(graph), mode=nncf.CompressWeightsMode.INT8_ASYM)
-        ov.save_model(weights, str(places[NNCF_WEIGHTS] / "model.xml"), compress_to_fp16=False)
-        static = nncf.quantize(
-            core.read_model(graph),
-            nncf.Dataset(inputs),
-            model_type=nncf.ModelType.TRANSFORMER,
-            subset_size=len(inputs),
-        )
-        ov.save_model(static, str(places[NNCF_STATIC] / "model.xml"), compress_to_fp16=False)
-    shutil.copytree(bundle, Path(out) / "bundle", dirs_exist_ok=True)
-
-
-def _seen(model: Any) -> dict[str, Iterator[Arrays]]:
-    """What each part is given while phrases are translated, up to `CALIBRATION_STEPS` of the decoder."""
-    from edgevit.preprocess import texts_batch
-    from edgevit.runtime.parts import MASK, TOKENS, feedback
-
-    spec, settings = model._texts, model.generation
-    sources = [texts_batch([text], spec, model.tokenizer) for text in phrases("calibration", 64)]
-
-    def decoder() -> Iterator[Arrays]:
-        session: PartsSession = model.session
-        fed = feedback(session.decoder.signature)
-        left = CALIBRATION_STEPS
-        for source in sources:
-            inputs = session.encode(source[spec.input], source[spec.mask])
-            token, written = settings.start_token_id, 0
-            while left and token != settings.end_token_id and written < 24:
-                step = {TOKENS: np.array([[token]]), **inputs}
-                yield step
-                outputs = session.decoder.run(step)
-                inputs.update({name: outputs[output] for output, name in fed.items()})
-                token = int(outputs["logits"][0, -1].argmax())
-                written, left = written + 1, left - 1
-
-    encoder = ({TOKENS: source[spec.input], MASK: source[spec.mask]} for source in sources)
-    return {"encoder": encoder, "decoder": decoder()}
-
-
-def open_peer(bundle: Path, name: str, options: OpenOptions) -> EngineSession:
-    """An opener for the measuring process: NNCF's builds with the float layers in what ours execute them in."""
-    from edgevit.bundle import open_bundle
-    from edgevit.runtime.parts import open_parts
-    from edgevit.runtime.selection import open_build
-    from edgevit.targets import openvino
-
-    if name not in (NNCF_WEIGHTS, NNCF_STATIC):
-        return open_build(bundle, name, options)
-    opened = open_bundle(bundle, check="manifest")
-    ours = opened.builds("openvino-int8")[0]
-    return open_parts(ours, lambda part, alone: openvino.open(bundle.parent / name / part.name, alone, options))
 
 
 # -------------------------------------------------------------------------------------------- the task's results

@@ -33,6 +33,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """The suite's own models with few repeats: a first look, not for the record."""
     models: tuple[str, ...] = ()
     """Names of the zoo without `zoo:`; empty for the suite's own."""
+    bundles: Path | None = None
+    """Where `sequences` and `phrases` find what an earlier run has exported, peers' builds too, and leave their own."""
+    optimum: Path | None = None
+    """The Python of an environment with optimum-intel, for `sequences`; None: it is left out."""
     say: Callable[[str], None] = print
     """Takes a line about what is being done."""
 

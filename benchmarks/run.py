@@ -26,7 +26,7 @@ from processes import StepError  # noqa: E402
 from edgevit.errors import EdgevitError  # noqa: E402
 from edgevit.measure import describe_machine  # noqa: E402
 
-SUITES = ("peers", "seeds", "overhead", "memory", "exports", "sequences")
+SUITES = ("peers", "seeds", "overhead", "memory", "exports", "sequences", "phrases")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     for suite in chosen.suites or SUITES:
         try:
             with tempfile.TemporaryDirectory(prefix="edgevit-bench-", dir=chosen.work) as work:
-                result = _run(suite, shortened, tuple(chosen.model), Path(work))
+                result = _run(suite, shortened, chosen, Path(work))
         except (EdgevitError, StepError) as error:
             print(f"{suite}: {error}", file=sys.stderr)
             status = 1
@@ -56,14 +56,22 @@ def main(arguments: list[str] | None = None) -> int:
     return status
 
 
-def _run(suite: str, shortened: str, models: tuple[str, ...], work: Path) -> record.Result:
+def _run(suite: str, shortened: str, chosen: argparse.Namespace, work: Path) -> record.Result:
     began = time.perf_counter()
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
     def say(line: str) -> None:
         print(f"[{time.perf_counter() - began:6.0f} s] {suite}: {line}", file=sys.stderr, flush=True)
 
-    options = record.Options(work=work, smoke=shortened == "smoke", quick=shortened == "quick", models=models, say=say)
+    options = record.Options(
+        work=work,
+        smoke=shortened == "smoke",
+        quick=shortened == "quick",
+        models=tuple(chosen.model),
+        bundles=chosen.bundles and chosen.bundles.resolve(),
+        optimum=chosen.optimum,
+        say=say,
+    )
     findings = importlib.import_module(suite).main(options)
     return record.Result(
         suite=suite,
@@ -82,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="fewer repeats; not recorded")
     parser.add_argument("--model", action="append", default=[], help="a model of the zoo instead of the suite's own")
     parser.add_argument("--results", type=Path, help="record here instead")
+    parser.add_argument("--bundles", type=Path, help="of sequences: exported here, and used again by a later run")
+    parser.add_argument("--optimum", type=Path, help="of sequences: a Python that has optimum-intel (optimum_intel.py)")
     parser.add_argument("--work", type=Path, help="where temporary files go; several gigabytes")
     original = parser.parse_args
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-SUITES = ("peers", "seeds", "overhead", "memory", "exports", "sequences")
+SUITES = ("peers", "seeds", "overhead", "memory", "exports", "sequences", "phrases")
 QUANTITY = re.compile(r"(?<![\w.])(-?\d+(?:\.\d+)?)\s?(×|dB|ms|µs|MB|GB|points)(?!\w)")
 
 
@@ -120,7 +120,8 @@ def test_exports_shows_every_stage(smoke: Any, record: Any) -> None:
 
 def test_sequences_times_every_token_of_every_build(smoke: Any, record: Any) -> None:
     findings = only(record, smoke("sequences"), "sequences")
-    builds = {f"{engine}-{precision}" for engine in ("openvino", "onnxruntime") for precision in ("float32", "int8")}
+    builds = {f"openvino-{precision}" for precision in ("float32", "int8", "int8d", "int8w")}
+    builds |= {f"onnxruntime-{precision}" for precision in ("float32", "int8", "int8d")}
     assert set(findings.raw["loops"]) == builds
     for found in findings.raw["loops"].values():
         ((tokens,), (engine,)) = found["token_ns"], found["engine_ns"]
@@ -130,11 +131,45 @@ def test_sequences_times_every_token_of_every_build(smoke: Any, record: Any) -> 
         whole = findings.raw["loops"][name]["whole"]
         assert whole["same_tokens"] == whole["tokens"] == 16
     measured = {f"{entry['target']}-{entry['precision']}" for entry in findings.raw["builds"]}
-    assert measured == builds | {"nncf_weights-int8w", "nncf_static-int8"}
-    results = findings.raw["results"]["phrases-transformer"]
-    assert set(results) == {"openvino-float32", "openvino-int8"}
-    assert results["openvino-float32"]["size"] > results["openvino-int8"]["size"]
-    assert sum("beyond the engine's own steps" in figure.name for figure in findings.figures) == 4
+    assert measured == builds | {"nncf_weights-int8w", "nncf_dynamic-int8d", "nncf_static-int8"}
+    for found in findings.raw["graphs"].values():
+        ((one,), (two,)) = found["one"], found["two"]
+        assert len(one) == len(two) == 16
+    assert sum("beyond the engine's own steps" in figure.name for figure in findings.figures) == 7
+    assert len(findings.tables) == 3
+    assert findings.warnings[-1].startswith("optimum-intel was not measured")
+
+
+def test_phrases_has_what_each_model_gets_right_and_how_fast(smoke: Any, record: Any) -> None:
+    findings = only(record, smoke("phrases"), "phrases")
+    assert set(findings.raw["results"]) == {"tags-rnn", "phrases-transformer"}
+    for builds in findings.raw["results"].values():
+        assert set(builds) == {"openvino-float32", "openvino-int8"}
+        assert builds["openvino-float32"]["size"] > builds["openvino-int8"]["size"]
+        for found in builds.values():
+            assert len(found["single_ms"]) == 4
+            assert found["task"]["build"] > 50
+            assert len(found["lengths"]) > 1
+    right, lengths = findings.tables
+    assert [row[:2] for row in right.rows] == [row[:2] for row in lengths.rows]
+    assert right.rows[0][0] == "tags-rnn" and not right.rows[0][3], "a tagger has no BLEU"
+
+
+def test_a_token_is_weighed_against_optimum_intels(record: Any) -> None:
+    import tokens
+
+    def loop(ms: float) -> dict[str, Any]:
+        runs = [[9e6, *[ms * 1e6 * (1 + 0.01 * run)] * 4] for run in range(5)]  # the first token does not count
+        return {"token_ns": runs, "engine_ns": [[0.9 * ns for ns in run] for run in runs], "size": 1}
+
+    loops = {"openvino-float32": loop(6.0), "openvino-int8": loop(2.0)}
+    optimum = {"builds": {"float32": loop(8.0), "int8": loop(4.0)}, "versions": {"optimum-intel": "2.2.0"}}
+    (figure,) = tokens.optimum_figures("model", loops, optimum)
+    assert (figure.value, figure.status) == (pytest.approx(0.5), "reached")
+    assert figure.interval.low <= 0.5 <= figure.interval.high
+    table = tokens.optimum_table("model", loops, optimum)
+    assert table.rows[1] == ("edgevit openvino-int8", "2.04 ms", "1.84 ms")
+    assert "optimum-intel 2.2.0" in table.note
 
 
 def test_an_unknown_suite_is_a_usage_error_that_lists_the_choices(repository: Path) -> None:
@@ -240,12 +275,14 @@ def test_the_front_page_shows_what_was_recorded(
 ) -> None:
     import front
 
-    copy, picture = tmp_path / "README.md", tmp_path / "picture.svg"
+    copy, pictures = tmp_path / "README.md", tmp_path / "pictures"
     copy.write_text((repository / "README.md").read_text(encoding="utf-8"), encoding="utf-8")
-    front.update_front(record.read_results(repository / "benchmarks" / "results"), copy, picture)
+    front.update_front(record.read_results(repository / "benchmarks" / "results"), copy, pictures)
     assert copy.read_text(encoding="utf-8") == (repository / "README.md").read_text(encoding="utf-8")
-    if picture.exists():
-        assert picture.read_text(encoding="utf-8") == (repository / front.PICTURE).read_text(encoding="utf-8")
+    committed = repository / "benchmarks" / "pictures"
+    assert {path.name for path in pictures.iterdir()} == {path.name for path in committed.iterdir()}
+    for picture in pictures.iterdir():
+        assert picture.read_text(encoding="utf-8") == (committed / picture.name).read_text(encoding="utf-8")
 
 
 def test_every_figure_of_the_front_page_was_recorded(repository: Path, record: Any) -> None:
