@@ -155,12 +155,15 @@ def prepare(source: BuildSource, precision: Precision, path: Path, target: str) 
     """
     from edgevit.graph import storage
     from edgevit.graph.passes.attention_for_onnxruntime import attention_for_onnxruntime
+    from edgevit.graph.passes.tied_for_onnxruntime import tied_for_onnxruntime
 
     graph = storage.load(source.onnx.path)
     if precision != "float32":
         if source.plan is None:
             raise BuildError(f"expected a plan for {target}:{precision}, found none; calibrate first")
         _quantize(graph, source.plan, precision)
+    else:
+        tied_for_onnxruntime(graph)
     attention_for_onnxruntime(graph)
     if not any(node.op_type == "Attention" and node.domain == "" for node in graph.graph):
         graph.opset_imports[""] = OPSET

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
-from sequences import begun, continued, texts
+from sequences import VOCABULARY, WIDTH, begun, continued, decoder_batches, texts
 
 TARGETS = ["openvino", "onnxruntime"]
 ONE_GRAPH = ["kinds", "tags-rnn", "tags-lstm", "tags-gru", "lstm.encoder", "gru.encoder", "transformer.encoder"]
@@ -39,3 +40,21 @@ def test_float32_decodes_step_by_step(sequences, build_with, sessions, target, m
             expected = sequences.run(name, {"input_ids": ids, **given})
             assert_close(session.run({"input_ids": ids, **given}), expected)
             given = continued(given, expected)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8", "int8d", "int8w"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_tied_table_is_stored_once(sequences, build_with, min_max_plan, target, precision):
+    """The decoder's embedding is its output projection too, in every form that an engine's file has of it."""
+    model = sequences.onnx("transformer.decoder")
+    plan = None if precision == "float32" else min_max_plan(model, decoder_batches(sequences, "transformer"))
+    directory = build_with(model, f"{target}:{precision}", plan).directory
+    if target == "onnxruntime":
+        shapes = [tuple(tensor.dims) for tensor in onnx.load(directory / "model.onnx").graph.initializer]
+    else:
+        import openvino
+
+        operations = openvino.Core().read_model(directory / "model.xml").get_ops()
+        shapes = [tuple(one.get_output_shape(0)) for one in operations if one.get_type_name() == "Constant"]
+    tables = [shape for shape in shapes if VOCABULARY in shape and np.prod(shape) == VOCABULARY * WIDTH]
+    assert len(tables) == 1, tables
