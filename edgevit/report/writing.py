@@ -56,7 +56,7 @@ def writing_caption(times: list[GenerationTimes]) -> str:
     return (
         f"Writing {written}, each source of the batch, the end token not listened to. The first token includes the "
         "encoder; a further one is of greedy search, all sources of the batch together; tokens per second are of the "
-        "results, not of the beams; memory is resident, in brackets after the first token."
+        "results, not of the beams; memory is resident at the end, and beside it after the first token."
         + (without if any(found.without_cache for found in times) else "")
     )
 
@@ -97,7 +97,7 @@ def time_by_place(bench: BenchReport | None) -> Plot | None:
             loc="lower left", bbox_to_anchor=(0, 0), ncols=2, frameon=False, handlelength=2.4, columnspacing=2
         )
         svg = to_svg(axes, "writing", description)
-    note = f"At {where}; medians. With the cache a late token costs about what an early one does."
+    note = f"At {where}; medians. A flat line: with its cache, a late token costs what an early one does."
     return Plot(name="writing", title="Time of a further token", description=description, svg=svg, note=note)
 
 

@@ -130,9 +130,10 @@ def test_a_plan_can_be_handed_in_again(phrases: Path, edgevit: Callable[..., Any
 
 
 def test_texts_are_translated(phrases: Path, inside: Callable[..., Any]) -> None:
-    finished = inside("run", phrases / "out", "am Dienstag", "im März")
+    finished = inside("run", phrases / "out", "am Dienstag", "im März", "am Dienstag, dem 3. März")
     assert finished.status == 0, finished.err
-    first, second = finished.out.splitlines()
+    first, second, third = finished.out.splitlines()
+    assert third.endswith(": on Tuesday, March 3")
     assert first.startswith("am Dienstag: ")
     assert "Tuesday" in first
     assert "March" in second
