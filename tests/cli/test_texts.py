@@ -247,7 +247,10 @@ def test_models_of_one_graph(
 ) -> None:
     place = by_recipe(once, edgevit, repository, model, 200)
     found = rungs(place / "out")
-    assert len(found) == 6
+    built = {"openvino-float32", "openvino-int8", "onnxruntime-float32", "onnxruntime-int8"}
+    assert found.keys() == {"onnx float32", "simulated int8", *built} | (
+        {"openvino-int8w", "onnxruntime-int8w"} if model.startswith("tags-") else set()
+    )
     for name, rung in found.items():
         assert rung["agreement"] == 100.0 or "int8" in name, name
         assert rung["task"]["metric"] == metric
