@@ -13,6 +13,7 @@ PACKAGE = ROOT / "edgevit"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 HEAVY = (
+    "coremltools",
     "executorch",
     "jinja2",
     "matplotlib",

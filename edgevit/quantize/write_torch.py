@@ -1,8 +1,8 @@
 """The plan written into an exported torch program as Q/DQ: the other of the two writers, for engines that start there.
 
 Same plan, same numbers: weights are adjusted by the code that adjusts the ONNX graph, codes are made by the function
-that makes the ONNX codes, and scales are the plan's own, found by parameter name. What differs is where Q/DQ stands:
-an integer kernel of XNNPACK writes integers, so a layer's output is quantized too, with the plan's output scale.
+that makes the ONNX codes, and scales are the plan's own, found by parameter name. What may differ is where Q/DQ stands:
+an integer kernel of XNNPACK writes integers, so there a layer's output is quantized too, with the plan's output scale.
 """
 
 from __future__ import annotations
@@ -30,6 +30,16 @@ if TYPE_CHECKING:
 NARROWEST, LOWEST, HIGHEST = -127, -128, 127
 
 
+class TorchOptions(msgspec.Struct, frozen=True, kw_only=True):
+    inputs: bool = True
+    """Quantize what layers read, too; otherwise weights alone are stored in int8."""
+    outputs: bool = True
+    """Quantize what layers write, too, for engines whose integer kernels write integers."""
+
+
+WEIGHTS_ALONE = TorchOptions(inputs=False, outputs=False)
+
+
 class Written(msgspec.Struct, frozen=True, kw_only=True):
     """What was written: the layers that are int8 now, and why others of the plan are not."""
 
@@ -37,13 +47,16 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     left_out: dict[str, str] = {}
 
 
-def write_plan(module: torch.fx.GraphModule, onnx: OnnxModel, plan: QuantPlan) -> Written:
+def write_plan(
+    module: torch.fx.GraphModule, onnx: OnnxModel, plan: QuantPlan, options: TorchOptions | None = None
+) -> Written:
     """Adjusts the parameters of `module` (a `torch.export` program's module) and inserts Q/DQ, both in place.
 
     `onnx` is the float graph lowered from the same program. Raises PlanError if the plan does not fit it, or where an
     adjustment has no place in the torch program.
     """
     _load_operators()
+    options = options or TorchOptions()
     adjusted = adjusted_parameters(onnx, plan)
     nodes = _weighted(module)
     entries = {entry.name: entry for entry in plan.layers}
@@ -55,13 +68,15 @@ def write_plan(module: torch.fx.GraphModule, onnx: OnnxModel, plan: QuantPlan) -
     written: list[str] = []
     shared: dict[tuple[str, float], torch.fx.Node] = {}
     for name, entry in entries.items():
-        reason = _why_float(entry, nodes.get(name))
+        reason = _why_float(entry, nodes.get(name), options)
         if reason:
             left_out[name] = reason
             continue
-        _quantize_input(module, nodes[name], entry, shared)
+        if options.inputs:
+            _quantize_input(module, nodes[name], entry, shared)
         _quantize_weight(module, nodes[name], name, np.asarray(entry.weight_scale, np.float32))
-        _quantize_output(module, nodes[name], entry)
+        if options.outputs:
+            _quantize_output(module, nodes[name], entry)
         written.append(name)
     _finish(module)
     return Written(layers=tuple(written), left_out=left_out)
@@ -105,10 +120,10 @@ def adjusted_parameters(onnx: OnnxModel, plan: QuantPlan) -> dict[str, FloatArra
     return found
 
 
-def _why_float(entry: LayerPlan, node: torch.fx.Node | None) -> str:
+def _why_float(entry: LayerPlan, node: torch.fx.Node | None, options: TorchOptions) -> str:
     if node is None:
         return "the torch program does not read this parameter as one layer's weight"
-    if entry.output_scale is None:
+    if options.outputs and entry.output_scale is None:
         return "the plan has no output scale for it, which an integer kernel of this engine needs"
     return ""
 

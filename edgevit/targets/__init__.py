@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgevit.targets.base import Target
     from edgevit.types import Precision
 
-BUILT_IN = ("openvino", "onnxruntime", "ort-mobile", "executorch", "web", "tensorrt-rtx", "tensorrt")
+BUILT_IN = ("openvino", "onnxruntime", "ort-mobile", "executorch", "coreml", "web", "tensorrt-rtx", "tensorrt")
 """A name's hyphens are underscores in its module."""
 ENTRY_POINTS = "edgevit.targets"
 

@@ -18,7 +18,7 @@ from edgevit.graph.layers import layer_weight, quantizable_layers
 from edgevit.parity.metrics import sqnr_db
 from edgevit.quantize.adjust import EXPLICIT
 from edgevit.quantize.write_onnx import WriteOptions, quantize_graph, write_quantized
-from edgevit.quantize.write_torch import write_dynamic, write_plan
+from edgevit.quantize.write_torch import WEIGHTS_ALONE, TorchOptions, write_dynamic, write_plan
 from edgevit.types import QuantPlan
 
 replace = msgspec.structs.replace
@@ -142,6 +142,16 @@ def test_a_plan_for_another_model_does_not_fit(tiny: Any, plan: QuantPlan, expor
     renamed = changed(plan, "head.weight", name="tail.weight")
     with pytest.raises(PlanError, match=r"'tail\.weight'"):
         write_plan(exported, tiny.onnx, renamed)
+
+
+@pytest.mark.parametrize(("options", "inputs"), [(TorchOptions(outputs=False), 10), (WEIGHTS_ALONE, 0)])
+def test_without_outputs_no_output_scale_is_needed(tiny: Any, exported: Any, options: Any, inputs: int) -> None:
+    assert all(entry.output_scale is None for entry in tiny.plan.layers)
+    written = write_plan(exported, tiny.onnx, tiny.plan, options)
+    assert len(written.layers) == 10 and written.left_out == {}
+    called = [str(node.target) for node in exported.graph.nodes if node.op == "call_function"]
+    assert sum("dequantize_per_channel" in name for name in called) == 10
+    assert sum("dequantize_per_tensor" in name for name in called) == inputs
 
 
 # ------------------------------------------------------------------------------------------------ dynamic
