@@ -13,6 +13,7 @@ PACKAGE = ROOT / "edgevit"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 HEAVY = (
+    "ai_edge_litert",
     "coremltools",
     "executorch",
     "jinja2",

@@ -125,7 +125,7 @@ def test_every_requirement_is_pinned_to_a_version_it_allows(repository: Path, pr
 def test_the_extra_all_has_every_extra_that_users_need(project: dict[str, object]) -> None:
     extras: dict[str, list[str]] = project["optional-dependencies"]  # type: ignore[assignment]
     (together,) = (Requirement(text) for text in extras["all"])
-    others = {"all", "dev", "peers", "train", "coreml", "executorch", "tensorrt", "tensorrt-rtx"}
+    others = {"all", "dev", "peers", "train", "coreml", "executorch", "litert", "tensorrt", "tensorrt-rtx"}
     assert together.extras == extras.keys() - others, "of no use without such a card, or for building apps only"
 
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from edgevit.targets.base import Target
     from edgevit.types import Precision
 
-BUILT_IN = ("openvino", "onnxruntime", "ort-mobile", "executorch", "coreml", "web", "tensorrt-rtx", "tensorrt")
+MOBILE = ("ort-mobile", "executorch", "litert", "coreml", "web")
+BUILT_IN = ("openvino", "onnxruntime", *MOBILE, "tensorrt-rtx", "tensorrt")
 """A name's hyphens are underscores in its module."""
 ENTRY_POINTS = "edgevit.targets"
 

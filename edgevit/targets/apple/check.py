@@ -30,7 +30,6 @@ CHANGING = frozenset({"expand_dims", "reshape", "squeeze", "transpose", "cast"})
 """Operators that move a constant weight about without changing its numbers."""
 MINIMUM = {8: "iOS17", 9: "iOS18"}
 """Specification version to the oldest system that reads it."""
-NOT_EXECUTED = "what a device makes of it is decided there: nothing was executed"
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +78,7 @@ def check_package(path: Path, signature: Signature, precision: Precision, conver
             quantized_requested=len(planned) + len(converted.left_out),
             quantized_executed=len(planned),
             layers=executed,
-            warnings=(NOT_EXECUTED, *(f"{name} stays in float16: {why}" for name, why in converted.left_out.items())),
+            warnings=tuple(f"{name} stays in float16: {why}" for name, why in converted.left_out.items()),
         ),
         operators=dict(operators.most_common()),
         minimum=MINIMUM.get(spec.specificationVersion, f"specification {spec.specificationVersion}"),

@@ -1,0 +1,124 @@
+"""LiteRT (TensorFlow Lite), for Android, iOS and microprocessors: a `.tflite` in float32, int8d and int8 from the plan.
+
+Facts this file answers to: the vendor's converter (litert-torch 0.10) pins typing-extensions below 4.13 and cannot be
+installed beside the other targets' packages, so the flatbuffer is written here, operator by operator, from the float
+ONNX graph; shapes are static, so a file has one graph and one signature per batch, which share their weights; static
+int8 kernels write integers and need an output scale. Its runtime is a wheel of its own: parity is executed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgevit.errors import BuildError, InputError
+from edgevit.targets.base import Availability
+from edgevit.targets.installed import installed_version
+from edgevit.targets.tflite.session import MODEL, LitertSession, import_interpreter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnx_ir as ir
+
+    from edgevit.targets.base import BuildSource, OpenOptions
+    from edgevit.types import Build, LayerPlan, Precision, QuantPlan, Signature
+
+name = "litert"
+precisions: tuple[Precision, ...] = ("float32", "int8", "int8d")
+
+INSTALL = "pip install 'edgevit[litert]'"
+OPTIONS = "batches=1,8, those that get a graph of their own"
+BATCHES = "1,8"
+
+
+def availability() -> Availability:
+    found = installed_version("ai-edge-litert")
+    if found is None:
+        return Availability(build=False, run=False, build_fix=INSTALL, run_fix=INSTALL)
+    builds = installed_version("onnx-ir") is not None
+    fix = "" if builds else "pip install 'edgevit[export]'"
+    return Availability(build=builds, run=True, version=found, build_fix=fix)
+
+
+def why_not(precision: Precision) -> str:
+    """Its kernels run on every processor that the runtime is installed on."""
+    return ""
+
+
+def build(source: BuildSource, precision: Precision, options: dict[str, str], out: Path) -> dict[str, str]:
+    """Writes model.tflite.
+
+    Raises InputError for a model whose inputs are not float32 or have further dynamic dimensions, BuildError for an
+    operator that is not known here or without a plan.
+    """
+    batches = _batches(source.onnx.signature, options)
+    import_interpreter()
+    _check_inputs(source.onnx.signature)
+    if precision != "float32" and source.plan is None:
+        raise BuildError(f"expected a plan for {name}:{precision}, found none; calibrate first")
+
+    from edgevit.graph import storage
+    from edgevit.targets.tflite.model import GraphWriter, ModelWriter
+    from edgevit.targets.tflite.operators import GraphTranslation
+
+    graph = storage.load(source.onnx.path)
+    plan = None if precision == "float32" else source.plan
+    entries, left_float = _entries(graph, plan, precision)
+    writer = ModelWriter(f"edgevit {precision}")
+    for batch in batches:
+        key = f"batch_{batch}"
+        GraphTranslation(graph, GraphWriter(writer, key), batch, precision, entries).write(key)
+    (out / MODEL).write_bytes(writer.content())
+    used = {"batches": ",".join(str(batch) for batch in batches)}
+    return {**used, "left_float": ", ".join(left_float)} if left_float else used
+
+
+def open(directory: Path, build: Build, options: OpenOptions) -> LitertSession:
+    """Opens a build of this target. Raises BundleError for what is truncated, foreign or of another schema."""
+    return LitertSession(directory, build, options)
+
+
+def _entries(
+    graph: ir.Model, plan: QuantPlan | None, precision: Precision
+) -> tuple[dict[str, LayerPlan], tuple[str, ...]]:
+    """The layers that become int8, and those of the plan that cannot; weights are adjusted in place."""
+    if plan is None:
+        return {}, ()
+    from edgevit.quantize.write_onnx import adjusted_layers
+
+    adjusted_layers(graph, plan)
+    if precision == "int8d":  # a convolution's inputs would share one scale over the whole image
+        return {entry.name: entry for entry in plan.layers if entry.kind == "linear"}, ()
+    known = [entry for entry in plan.layers if entry.kind in ("linear", "conv")]
+    entries = {entry.name: entry for entry in known if entry.output_scale is not None}
+    return entries, tuple(entry.name for entry in known if entry.output_scale is None)
+
+
+def _check_inputs(signature: Signature) -> None:
+    for spec in signature.inputs:
+        if spec.dtype != "float32":
+            raise InputError(
+                f"expected float32 inputs for {name}, found {spec.dtype} at {spec.name}: LiteRT would take int32 "
+                "without a word; build onnxruntime"
+            )
+        if any(isinstance(dim, str) for dim in spec.shape[1:]):
+            raise InputError(
+                f"expected only the batch of {spec.name} to be dynamic for {name}, whose shapes are static, found "
+                f"{spec.shape}; build onnxruntime"
+            )
+
+
+def _batches(signature: Signature, options: dict[str, str]) -> tuple[int, ...]:
+    """Raises InputError for options that make no sense."""
+    unknown = sorted(set(options) - {"batches"})
+    if unknown:
+        raise InputError(f"expected options of {name} ({OPTIONS}), found {unknown[0]}={options[unknown[0]]}")
+    first = signature.inputs[0].shape[0]
+    fixed = isinstance(first, int)
+    wanted = options.get("batches", str(first) if fixed else BATCHES)
+    sizes = wanted.split(",")
+    if not all(size.isdecimal() and int(size) > 0 for size in sizes):
+        raise InputError(f"expected options of {name} ({OPTIONS}), found batches={wanted}")
+    if fixed and wanted != str(first):
+        raise InputError(f"expected the batch {first} that the model was traced with for {name}, found {wanted}")
+    return tuple(sorted({int(size) for size in sizes}))

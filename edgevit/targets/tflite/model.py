@@ -1,0 +1,143 @@
+"""A `.tflite` flatbuffer in the making: buffers shared by several graphs, one graph and one signature per batch."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgevit.errors import missing_package
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SCHEMA = 3
+IDENTIFIER = "TFL3"
+TYPES = {"float32": "FLOAT32", "int8": "INT8", "int32": "INT32"}
+VERSIONS = {"FULLY_CONNECTED": 12, "CONV_2D": 3, "DEQUANTIZE": 2, "TRANSPOSE": 1, "SOFTMAX": 1, "BATCH_MATMUL": 1}
+"""The oldest version of an operator that knows all we use of it: per-channel int8 weights beside float inputs."""
+
+
+@functools.cache
+def schema() -> Any:
+    """The classes of the flatbuffer's schema. Raises UnavailableError where ai-edge-litert is missing."""
+    try:
+        from ai_edge_litert import schema_py_generated
+    except ModuleNotFoundError as error:
+        raise missing_package("ai-edge-litert", "litert", "the target litert") from error
+    return schema_py_generated
+
+
+class ModelWriter:
+    """Collects buffers, operators' codes, graphs and signatures; `content` is the file."""
+
+    def __init__(self, description: str) -> None:
+        found = schema()
+        self.model = found.ModelT()
+        self.model.version, self.model.description = SCHEMA, description
+        self.model.buffers, self.model.operatorCodes = [found.BufferT()], []
+        self.model.subgraphs, self.model.signatureDefs = [], []
+        self._stored: dict[bytes, int] = {}
+        self._codes: dict[str, int] = {}
+
+    def buffer(self, values: NDArray[Any]) -> int:
+        """Index of a buffer with these numbers; the same numbers are stored once."""
+        content = np.ascontiguousarray(values).tobytes()
+        if content not in self._stored:
+            made = schema().BufferT()
+            made.data = np.frombuffer(content, np.uint8)
+            self._stored[content] = len(self.model.buffers)
+            self.model.buffers.append(made)
+        return self._stored[content]
+
+    def code(self, operator: str) -> int:
+        if operator not in self._codes:
+            found = schema()
+            made = found.OperatorCodeT()
+            made.builtinCode = getattr(found.BuiltinOperator, operator)
+            made.deprecatedBuiltinCode = min(made.builtinCode, 127)
+            made.version = VERSIONS.get(operator, 1)
+            self._codes[operator] = len(self.model.operatorCodes)
+            self.model.operatorCodes.append(made)
+        return self._codes[operator]
+
+    def content(self) -> bytes:
+        import flatbuffers
+
+        builder = flatbuffers.Builder(1 << 20)
+        builder.Finish(self.model.Pack(builder), IDENTIFIER.encode())
+        return bytes(builder.Output())
+
+
+class GraphWriter:
+    """One graph of a model. Tensors are known by their index."""
+
+    def __init__(self, writer: ModelWriter, name: str) -> None:
+        self.writer = writer
+        self.graph = schema().SubGraphT()
+        self.graph.name = name
+        self.graph.tensors, self.graph.operators = [], []
+        self._constants: dict[tuple[bytes, str, tuple[int, ...]], int] = {}
+
+    def tensor(
+        self, name: str, shape: tuple[int, ...], dtype: str = "float32", scales: Any = None, axis: int = 0
+    ) -> int:
+        """A tensor that an operator writes, or an input; with `scales` quantized, zero points 0."""
+        found = schema()
+        made = found.TensorT()
+        made.name, made.shape, made.buffer = name, list(shape), 0
+        made.type = getattr(found.TensorType, TYPES[dtype])
+        made.hasRank = True
+        if scales is not None:
+            made.quantization = found.QuantizationParametersT()
+            made.quantization.scale = np.atleast_1d(np.asarray(scales, np.float32))
+            made.quantization.zeroPoint = np.zeros(made.quantization.scale.shape, np.int64)
+            made.quantization.quantizedDimension = axis
+        self.graph.tensors.append(made)
+        return len(self.graph.tensors) - 1
+
+    def constant(self, name: str, values: NDArray[Any], scales: Any = None, axis: int = 0) -> int:
+        index = self.tensor(name, values.shape, str(values.dtype), scales, axis)
+        self.graph.tensors[index].buffer = self.writer.buffer(values)
+        return index
+
+    def operator(
+        self,
+        kind: str,
+        inputs: list[int],
+        outputs: list[int],
+        options: str = "",
+        fields: dict[str, Any] | None = None,
+    ) -> None:
+        """Appends an operator; `options` names its table of options, `fields` fill it."""
+        found = schema()
+        made = found.OperatorT()
+        made.opcodeIndex = self.writer.code(kind)
+        made.inputs, made.outputs = inputs, outputs
+        if options:
+            made.builtinOptionsType = getattr(found.BuiltinOptions, options)
+            made.builtinOptions = getattr(found, f"{options}T")()
+            for field, value in (fields or {}).items():
+                assert hasattr(made.builtinOptions, field), field
+                setattr(made.builtinOptions, field, value)
+        self.graph.operators.append(made)
+
+    def finish(self, key: str, inputs: dict[str, int], outputs: dict[str, int]) -> None:
+        """Adds the graph to the model with a signature called `key`."""
+        found, model = schema(), self.writer.model
+        self.graph.inputs, self.graph.outputs = list(inputs.values()), list(outputs.values())
+        signature = found.SignatureDefT()
+        signature.signatureKey, signature.subgraphIndex = key, len(model.subgraphs)
+        signature.inputs, signature.outputs = _maps(inputs), _maps(outputs)
+        model.subgraphs.append(self.graph)
+        model.signatureDefs.append(signature)
+
+
+def _maps(tensors: dict[str, int]) -> list[Any]:
+    made = []
+    for name, index in tensors.items():
+        entry = schema().TensorMapT()
+        entry.name, entry.tensorIndex = name, index
+        made.append(entry)
+    return made

@@ -1,0 +1,166 @@
+"""A `.tflite` file opened in LiteRT's interpreter."""
+
+from __future__ import annotations
+
+import queue
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgevit.errors import BundleError, InputError, missing_package
+from edgevit.targets.base import ClosedSession
+from edgevit.targets.flatbuffer import file_identifier
+from edgevit.targets.processor import best_instruction_set, instruction_sets
+from edgevit.types import Engine, ExecutedLayer, Execution
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from edgevit.targets.base import OpenOptions
+    from edgevit.types import Arrays, Build
+
+MODEL = "model.tflite"
+IDENTIFIER = "TFL3"
+LAYERS = ("FULLY_CONNECTED", "CONV_2D")
+
+
+def import_interpreter() -> Any:
+    """LiteRT's Interpreter class. Raises UnavailableError where its package is missing."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ModuleNotFoundError as error:
+        raise missing_package("ai-edge-litert", "litert", "the target litert") from error
+    return Interpreter
+
+
+class LitertSession:
+    """A pool of interpreters: each serves one caller at a time.
+
+    A graph has one batch. A call is run in pieces that the build has graphs for, the largest first.
+    """
+
+    def __init__(self, directory: Path, build: Build, options: OpenOptions) -> None:
+        interpreter, path = import_interpreter(), directory / MODEL
+        self.signature = build.signature
+        self.engine = Engine(name=build.engine.name, version=build.engine.version, device="CPU")
+        self._build = build
+        self._batches = sorted((int(size) for size in build.options["batches"].split(",")), reverse=True)
+        content = _checked(path)
+        self._pool: queue.LifoQueue[_Opened] | None = queue.LifoQueue()
+        threads = None if options.threads is None else max(1, options.threads // options.streams)
+        for _ in range(max(1, options.streams)):
+            self._pool.put(_opened(interpreter, content, path, self._batches, threads))
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Thread-safe; at most `streams` calls execute at the same time, others wait."""
+        pool = self._pool
+        if pool is None:
+            raise ClosedSession(self._build.name)
+        rows = len(inputs[self.signature.inputs[0].name])
+        pieces = []
+        opened = pool.get()
+        try:
+            for start, size in _pieces(rows, self._batches, self._build.name):
+                part = {name: np.ascontiguousarray(value[start : start + size]) for name, value in inputs.items()}
+                found = opened.runners[size](**part)
+                pieces.append({name: np.array(value) for name, value in found.items()})
+        finally:
+            pool.put(opened)
+        if len(pieces) == 1:
+            return pieces[0]
+        return {spec.name: np.concatenate([piece[spec.name] for piece in pieces]) for spec in self.signature.outputs}
+
+    def execution(self) -> Execution:
+        """The layers as the opened model has them: integers in, out and as weights, or integers as weights alone."""
+        pool = self._pool
+        if pool is None:
+            raise ClosedSession(self._build.name)
+        left_float = [name for name in self._build.options.get("left_float", "").split(", ") if name]
+        opened = pool.get()
+        try:
+            layers = tuple(_layers(opened.interpreter, self._build.precision, left_float))
+        finally:
+            pool.put(opened)
+        wanted = [layer for layer in layers if layer.requested == "int8"]
+        done = [layer for layer in wanted if layer.executed == "int8"]
+        return Execution(
+            precision="int8" if len(done) > len(layers) / 2 else "float32",
+            provider="LiteRT with XNNPACK",
+            instruction_set=best_instruction_set(instruction_sets()),
+            quantized_requested=len(wanted),
+            quantized_executed=len(done),
+            layers=layers,
+            warnings=tuple(
+                f"{layer.name} was asked for in int8 and runs in {layer.executed}: the plan has no output scale for it"
+                for layer in wanted
+                if layer not in done
+            ),
+        )
+
+    def close(self) -> None:
+        self._pool = None
+
+
+class _Opened:
+    """An interpreter and its runner for each batch."""
+
+    def __init__(self, interpreter: Any, batches: list[int]) -> None:
+        self.interpreter = interpreter
+        self.runners = {size: interpreter.get_signature_runner(f"batch_{size}") for size in batches}
+
+
+def _opened(interpreter: Any, content: bytes, path: Path, batches: list[int], threads: int | None) -> _Opened:
+    try:
+        return _Opened(interpreter(model_content=content, num_threads=threads), batches)
+    except (ValueError, RuntimeError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise BundleError(
+            f"expected {path} to open in LiteRT, found: {lines[0]}; the build is damaged or made by another version, "
+            "export it again"
+        ) from error
+
+
+def _pieces(rows: int, batches: list[int], name: str) -> list[tuple[int, int]]:
+    """(start, size) of the pieces of a call; raises InputError where the graphs' batches do not add up to it."""
+    pieces, start = [], 0
+    for size in batches:
+        while rows - start >= size:
+            pieces.append((start, size))
+            start += size
+    if start != rows:
+        listed = ", ".join(str(size) for size in batches)
+        raise InputError(
+            f"expected a multiple of a batch that {name} was built for ({listed}), found {rows}; export it with "
+            "batches=1 among them"
+        )
+    return pieces
+
+
+def _checked(path: Path) -> bytes:
+    """The file's content, refused where its first bytes already say that it is none."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"expected {path}, which cannot be read: {error.strerror}; export it again") from error
+    found = file_identifier(content)
+    if found != IDENTIFIER:
+        raise BundleError(
+            f"expected a LiteRT model at {path} (identifier {IDENTIFIER}), found {repr(found) if found else 'none'}; "
+            "it is damaged, of another schema or no .tflite file, export it again"
+        )
+    return content
+
+
+def _layers(interpreter: Any, precision: str, left_float: list[str]) -> Iterator[ExecutedLayer]:
+    """Its own list of operators; what is in `left_float` was asked for in int8."""
+    details = {one["index"]: one for one in interpreter.get_tensor_details()}
+    for operator in interpreter._get_ops_details():
+        if operator["op_name"] not in LAYERS:
+            continue
+        source, weight = (details[index] for index in operator["inputs"][:2])
+        narrow = weight["dtype"] == np.int8
+        executed = "int8" if narrow and (precision == "int8d" or source["dtype"] == np.int8) else "float32"
+        requested = "int8" if narrow or weight["name"] in left_float else "float32"
+        name, kernel = weight["name"].removesuffix(".weight"), operator["op_name"]
+        yield ExecutedLayer(name=name, requested=requested, executed=executed, kernel=kernel)

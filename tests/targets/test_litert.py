@@ -1,0 +1,281 @@
+"""LiteRT: what is written, and what its own runtime makes of the file here."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from edgevit.errors import BuildError, BundleError, InputError, UnavailableError
+from edgevit.parity.metrics import sqnr_db
+from edgevit.targets import get_target, litert, parse_target
+from edgevit.targets.base import Availability, BuildSource, ClosedSession, OpenOptions
+from edgevit.types import OnnxModel, Signature, TensorSpec
+
+needs_litert = pytest.mark.skipif(
+    find_spec("ai_edge_litert") is None,
+    reason="LiteRT is not installed, so nothing was written or executed; pip install 'edgevit[litert]'",
+)
+FLOORS = {"float32": 100, "int8": 15, "int8d": 20}
+
+
+@pytest.fixture(scope="module")
+def reference(tiny: Any) -> np.ndarray:
+    from edgevit.graph.execute import Executor
+
+    with Executor(tiny.onnx.path, exact=True) as executor:
+        return executor.run(tiny.images)["logits"]
+
+
+@pytest.fixture(scope="module")
+def made(tiny: Any, whole_plan: Any, build_with: Any) -> Any:
+    """(precision) -> the tiny model's build; not to be changed."""
+    done: dict[str, Any] = {}
+
+    def get(precision: str) -> Any:
+        if precision not in done:
+            plan = None if precision == "float32" else whole_plan
+            done[precision] = build_with(tiny.onnx, f"litert:{precision}", plan)
+        return done[precision]
+
+    return get
+
+
+# ----------------------------------------------------------------------------------------- without the wheel
+
+
+def test_it_is_found_by_its_name() -> None:
+    assert get_target("litert") is litert
+    assert parse_target("litert:int8d") == ("litert", "int8d")
+
+
+def test_without_the_wheel_the_command_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(litert, "installed_version", lambda *names: None)
+    command = "pip install 'edgevit[litert]'"
+    assert litert.availability() == Availability(build=False, run=False, build_fix=command, run_fix=command)
+
+
+def test_building_and_opening_without_the_wheel_exit_with_3(tiny: Any, tmp_path: Any, without_package: Any) -> None:
+    without_package("ai_edge_litert")
+    with pytest.raises(
+        UnavailableError, match=r"'ai-edge-litert', which is not installed.*edgevit\[litert\]"
+    ) as caught:
+        litert.build(BuildSource(float_model=None, onnx=tiny.onnx), "float32", {}, tmp_path)
+    assert caught.value.exit_status == 3
+    with pytest.raises(UnavailableError, match=r"edgevit\[litert\]"):
+        litert.open(tmp_path, None, OpenOptions())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [({"threads": "2"}, "threads=2"), ({"batches": "0"}, "batches=0"), ({"batches": "1,x"}, "batches=1,x")],
+)
+def test_bad_options_are_found_before_any_work(tiny: Any, tmp_path: Any, options: Any, found: str) -> None:
+    with pytest.raises(InputError, match=f"expected options of litert.*found {found}"):
+        litert.build(BuildSource(float_model=None, onnx=tiny.onnx), "float32", options, tmp_path)
+
+
+@needs_litert
+@pytest.mark.parametrize(
+    ("dtype", "shape", "message"),
+    [
+        ("int64", ("batch", 8), "expected float32 inputs for litert, found int64 at x: LiteRT would take int32"),
+        ("float32", ("batch", "length"), "expected only the batch of x to be dynamic for litert"),
+    ],
+)
+def test_interfaces_it_cannot_keep_are_refused(tmp_path: Any, dtype: Any, shape: Any, message: str) -> None:
+    spec = TensorSpec(name="x", dtype=dtype, shape=shape)
+    model = OnnxModel(path=tmp_path / "x.onnx", signature=Signature(inputs=(spec,), outputs=()), opset=23, digest="")
+    with pytest.raises(InputError, match=message):
+        litert.build(BuildSource(float_model=None, onnx=model), "float32", {}, tmp_path)
+
+
+@needs_litert
+@pytest.mark.parametrize("precision", ["int8", "int8d"])
+def test_int8_needs_a_plan(precision: Any, tiny: Any, tmp_path: Any) -> None:
+    with pytest.raises(BuildError, match=f"litert:{precision}, found none; calibrate first"):
+        litert.build(BuildSource(float_model=None, onnx=tiny.onnx), precision, {}, tmp_path)
+
+
+@needs_litert
+def test_an_operator_it_does_not_know_is_named(tiny: Any, tmp_path: Any) -> None:
+    from edgevit.graph import storage
+
+    graph = storage.load(tiny.onnx.path)
+    node = next(one for one in graph.graph if one.op_type == "Gelu")
+    node.op_type = "Mish"
+    storage.save(graph, tmp_path / "strange.onnx")
+    model = msgspec.structs.replace(tiny.onnx, path=tmp_path / "strange.onnx")
+    with pytest.raises(BuildError, match="expected operators that litert knows, found Mish at .*build onnxruntime"):
+        litert.build(BuildSource(float_model=None, onnx=model), "float32", {}, tmp_path)
+
+
+# -------------------------------------------------------------------------------------------- right results
+
+
+@needs_litert
+@pytest.mark.parametrize("precision", litert.precisions)
+def test_it_computes_what_the_model_computes(precision: str, made: Any, tiny: Any, reference: Any) -> None:
+    found = made(precision).open().run(tiny.images)["logits"]
+    assert found.dtype == np.float32
+    assert sqnr_db(reference, found) > FLOORS[precision]
+    assert precision == "float32" or sqnr_db(reference, found) < 60, "it is quantized"
+
+
+@needs_litert
+@pytest.mark.parametrize("precision", litert.precisions)
+@pytest.mark.parametrize("batch", [1, 2, 8, 11])
+def test_every_batch_gives_each_image_its_own_result(precision: str, batch: int, made: Any, tiny: Any) -> None:
+    session = made(precision).open()
+    images = tiny.images["pixel_values"]
+    expected = np.concatenate([session.run({"pixel_values": images[i : i + 1]})["logits"] for i in range(batch)])
+    found = session.run({"pixel_values": images[:batch]})["logits"]
+    np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
+
+
+@needs_litert
+def test_a_batch_that_no_graph_is_for_is_refused(tiny: Any, build_with: Any) -> None:
+    session = build_with(tiny.onnx, "litert:float32", batches="2").open()
+    assert session.run({"pixel_values": tiny.images["pixel_values"][:4]})["logits"].shape == (4, 10)
+    with pytest.raises(InputError, match=r"a multiple of a batch that litert-float32 was built for \(2\), found 3"):
+        session.run({"pixel_values": tiny.images["pixel_values"][:3]})
+
+
+@needs_litert
+def test_graphs_share_their_weights(made: Any, tiny: Any, build_with: Any) -> None:
+    both = (made("int8").directory / "model.tflite").stat().st_size
+    one = (build_with(tiny.onnx, "litert:float32", batches="1").directory / "model.tflite").stat().st_size
+    two = (build_with(tiny.onnx, "litert:float32", batches="1,2").directory / "model.tflite").stat().st_size
+    weights = 4 * 2 * (96 * 32 + 32 * 32 + 2 * 64 * 32)
+    assert two - one < weights / 2
+    assert both < two
+
+
+@needs_litert
+@pytest.mark.parametrize("streams", [1, 3])
+def test_threads_get_the_results_of_one_and_results_are_their_own(streams: int, made: Any, tiny: Any) -> None:
+    session = made("int8").open(streams=streams)
+    images = tiny.images["pixel_values"]
+    expected = [session.run({"pixel_values": images[i : i + 1]})["logits"] for i in range(8)]
+
+    def call(index: int) -> np.ndarray:
+        return session.run({"pixel_values": images[index : index + 1]})["logits"]
+
+    with ThreadPoolExecutor(8) as pool:
+        for index, found in enumerate(pool.map(call, list(range(8)) * 5)):
+            np.testing.assert_array_equal(found, expected[index % 8])
+    mirrored = images[:2, :, :, ::-1]
+    kept = session.run({"pixel_values": np.ascontiguousarray(mirrored)})["logits"]
+    np.testing.assert_array_equal(session.run({"pixel_values": mirrored})["logits"], kept)
+    session.close()
+    with pytest.raises(ClosedSession, match="litert-int8 already closed"):
+        session.run(tiny.batches[0])
+
+
+# ------------------------------------------------------------------------------------- what is executed
+
+
+@needs_litert
+def test_every_layer_of_the_plan_is_executed_in_int8(made: Any, tiny: Any, build_with: Any) -> None:
+    planned = {entry.name.removesuffix(".weight") for entry in tiny.plan.layers}
+    execution = made("int8").open().execution()
+    assert {layer.name for layer in execution.layers if layer.executed == "int8"} == planned
+    assert (execution.quantized_requested, execution.quantized_executed, execution.warnings) == (10, 10, ())
+    dynamic = made("int8d").open().execution()
+    assert {layer.name for layer in dynamic.layers if layer.executed == "int8"} == planned - {"patch_embed.proj"}
+    plain = made("float32").open().execution()
+    assert (plain.precision, plain.quantized_requested, len(plain.layers)) == ("float32", 0, 10)
+    without = build_with(tiny.onnx, "litert:int8", tiny.plan).open().execution()
+    assert (without.quantized_requested, without.quantized_executed) == (10, 0)
+    assert "head was asked for in int8 and runs in float32: the plan has no output scale" in without.warnings[-1]
+
+
+@needs_litert
+def test_the_plans_numbers_are_in_the_file(made: Any, whole_plan: Any, tiny: Any) -> None:
+    """Read with the vendor's schema: codes and scales of every weight, scales of every input and output."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    from edgevit.graph import storage
+    from edgevit.graph.layers import layer_weight, quantizable_layers
+    from edgevit.quantize.scales import quantize
+
+    content = (made("int8").directory / "model.tflite").read_bytes()
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    graph = storage.load(tiny.onnx.path)
+    weights = {layer.name: layer_weight(graph, layer) for layer in quantizable_layers(graph)}
+    entries = {entry.name: entry for entry in whole_plan.layers}
+    seen = 0
+    for subgraph in model.subgraphs:
+        for operator in subgraph.operators:
+            if len(operator.inputs) < 3 or subgraph.tensors[operator.inputs[1]].name.decode() not in entries:
+                continue
+            given, weight, bias = (subgraph.tensors[index] for index in operator.inputs)
+            written = subgraph.tensors[operator.outputs[0]]
+            entry = entries[weight.name.decode()]
+            scales = np.asarray(entry.weight_scale, np.float32)
+            codes = quantize(weights[entry.name], scales, 0, narrow=True)
+            if entry.kind == "conv":
+                codes = codes.reshape(32, 3, 8, 8).transpose(0, 2, 3, 1)
+            stored = np.asarray(model.buffers[weight.buffer].data, np.uint8)
+            assert stored.tobytes() == codes.tobytes(), entry.name
+            np.testing.assert_array_equal(weight.quantization.scale, scales)
+            assert given.quantization.scale == np.float32(entry.input_scale)
+            assert written.quantization.scale == np.float32(entry.output_scale)
+            assert not np.any(given.quantization.zeroPoint) and not np.any(weight.quantization.zeroPoint)
+            np.testing.assert_allclose(bias.quantization.scale, scales * np.float32(entry.input_scale), rtol=1e-6)
+            seen += 1
+    assert seen == 2 * len(entries) == 20
+    assert [one.signatureKey.decode() for one in model.signatureDefs] == ["batch_1", "batch_8"]
+
+
+@needs_litert
+def test_running_it_needs_no_torch_and_no_onnx(made: Any) -> None:
+    directory = made("int8").directory
+    code = (
+        "import sys, pathlib, msgspec, numpy as np\n"
+        "from edgevit.targets import get_target\nfrom edgevit.targets.base import OpenOptions\n"
+        "from edgevit.types import Build\n"
+        "build = msgspec.json.decode(sys.stdin.buffer.read(), type=Build)\n"
+        "session = get_target('litert').open(pathlib.Path(sys.argv[1]), build, OpenOptions(threads=1))\n"
+        "assert session.run({'pixel_values': np.zeros((1, 3, 32, 32), np.float32)})['logits'].shape == (1, 10)\n"
+        "session.execution()\n"
+        "heavy = {'torch', 'onnx', 'onnx_ir', 'onnxruntime', 'tensorflow', 'jax'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    given = msgspec.json.encode(made("int8").build)
+    done = subprocess.run([sys.executable, "-c", code, str(directory)], input=given, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+# ---------------------------------------------------------------------------------------------- what is wrong
+
+
+@needs_litert
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: b"", "found none"),
+        (lambda content: content[:30], "to open in LiteRT"),
+        (lambda content: content[: len(content) // 2], "to open in LiteRT"),
+        (lambda content: content[:-100], "to open in LiteRT"),
+        (lambda content: b"not a model, " * 99, "it is damaged, of another schema"),
+        (lambda content: content[:4] + b"TFL2" + content[8:], "found 'TFL2'"),
+        (lambda content: content[:64] + bytes(len(content) - 64), "to open in LiteRT"),
+    ],
+)
+def test_damaged_and_foreign_files_are_one_line(made: Any, tmp_path: Any, change: Any, message: str) -> None:
+    build = made("float32")
+    shutil.copytree(build.directory, tmp_path / "copy")
+    path = tmp_path / "copy" / "model.tflite"
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(BundleError, match=message) as caught:
+        type(build)(tmp_path / "copy", build.build).open()
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value) and "export it again" in str(caught.value)
