@@ -32,6 +32,10 @@ class GraphTranslation:
         from edgevit.graph.layers import quantizable_layers
 
         self.model, self.to, self.batch, self.precision, self.entries = model, to, batch, precision, entries
+        shape = model.graph.inputs[0].shape
+        assert shape is not None
+        self.symbol = None if isinstance(shape[0], int) else shape[0].value
+        """What the graph calls the batch."""
         self.layers = {layer.node: layer for layer in quantizable_layers(model)}
         self.biased = {layer.output for layer in self.layers.values() if layer.bias}
         self.values: dict[str, int] = {}
@@ -49,7 +53,15 @@ class GraphTranslation:
     def shape(self, value: ir.Value | None) -> tuple[int, ...]:
         if value is None or value.shape is None:
             raise BuildError(f"expected a shape for {value and value.name}, found none; LiteRT's are static")
-        return tuple(dim if isinstance(dim, int) else self.batch for dim in value.shape.dims)
+        return tuple(dim if isinstance(dim, int) else self._batch_of(value, dim) for dim in value.shape.dims)
+
+    def _batch_of(self, value: ir.Value, dim: ir.SymbolicDim) -> int:
+        if dim.value != self.symbol:
+            raise BuildError(
+                f"expected no dynamic dimension but {self.symbol} in a graph for litert, found {dim.value} at "
+                f"{value.name}; build onnxruntime"
+            )
+        return self.batch
 
     def _write(self, node: ir.Node) -> None:
         layer = self.layers.get(str(node.name))

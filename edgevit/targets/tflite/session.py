@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import sys
+import tempfile
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 
 MODEL = "model.tflite"
 IDENTIFIER = "TFL3"
+REMARK = "INFO: "
+STANDARD_ERROR = 2
 LAYERS = ("FULLY_CONNECTED", "CONV_2D")
 
 
@@ -112,13 +118,33 @@ class _Opened:
 
 def _opened(interpreter: Any, content: bytes, path: Path, batches: list[int], threads: int | None) -> _Opened:
     try:
-        return _Opened(interpreter(model_content=content, num_threads=threads), batches)
+        with _without_remarks():
+            return _Opened(interpreter(model_content=content, num_threads=threads), batches)
     except (ValueError, RuntimeError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise BundleError(
             f"expected {path} to open in LiteRT, found: {lines[0]}; the build is damaged or made by another version, "
             "export it again"
         ) from error
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Keeps what the runtime's C++ writes about itself off the terminal; warnings and errors pass on after."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as caught:
+        kept = os.dup(STANDARD_ERROR)
+        os.dup2(caught.fileno(), STANDARD_ERROR)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, STANDARD_ERROR)
+            os.close(kept)
+            caught.seek(0)
+            for line in caught.read().splitlines():
+                if not line.startswith(REMARK):
+                    print(line, file=sys.stderr)
 
 
 def _pieces(rows: int, batches: list[int], name: str) -> list[tuple[int, int]]:
