@@ -119,7 +119,9 @@ class _Opened:
 def _opened(interpreter: Any, content: bytes, path: Path, batches: list[int], threads: int | None) -> _Opened:
     try:
         with _without_remarks():
-            return _Opened(interpreter(model_content=content, num_threads=threads), batches)
+            made = interpreter(model_content=content, num_threads=threads)
+            made.allocate_tensors()
+            return _Opened(made, batches)
     except (ValueError, RuntimeError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise BundleError(
