@@ -315,6 +315,17 @@ def test_numbers_that_are_not_the_plans_are_found(packed: Any, tiny: Any) -> Non
 
 
 @needs_coremltools
+def test_palettes_of_a_model_whose_biases_are_one_constant(make_vit: Any, lower_model: Any, tmp_path: Any) -> None:
+    """Zeros everywhere, which the converter stores once for the convolution and the linear layers."""
+    model = make_vit(untrained=True, depth=1)
+    onnx = lower_model(model, tmp_path / "zeros.onnx")
+    out = tmp_path / "out"
+    out.mkdir()
+    coreml.build(BuildSource(float_model=lambda: model, onnx=onnx), "int4w", {}, out)
+    assert {layer.executed for layer in coreml.compiled(out).layers} == {"float16", "int4 palette"}
+
+
+@needs_coremltools
 def test_a_model_it_refuses_is_one_line(tiny: Any, tmp_path: Any) -> None:
     import torch
 

@@ -176,7 +176,12 @@ def _converted(
     package.short_description = model.name
     if not palettes:
         return package
-    from coremltools.optimize.coreml import OpPalettizerConfig, OptimizationConfig, palettize_weights
+    from coremltools.optimize.coreml import (
+        OpPalettizerConfig,
+        OptimizationConfig,
+        get_weights_metadata,
+        palettize_weights,
+    )
 
     palette = OpPalettizerConfig(
         mode="kmeans",
@@ -185,8 +190,11 @@ def _converted(
         group_size=PALETTE_CHANNELS,
         weight_threshold=SMALL_WEIGHT,
     )
-    # The patch embedding, which is sensitive, and the table of positions, which is no layer, keep their float16.
-    return palettize_weights(package, OptimizationConfig(op_type_configs={"linear": palette}))
+    # The patch embedding, which is sensitive, and the table of positions, which is no layer, keep float16. By name:
+    # a bias of zeros may be one constant of layers of both kinds, and a choice by kind is then a conflict.
+    stored = get_weights_metadata(package, weight_threshold=SMALL_WEIGHT)
+    matrices = {name: palette for name, one in stored.items() if {op.op_type for op in one.child_ops} == {"linear"}}
+    return palettize_weights(package, OptimizationConfig(op_name_configs=matrices))
 
 
 @functools.cache
