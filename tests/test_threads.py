@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from edgevit.threads import ordered_map, worker_threads
+from edgevit.threads import one_blas_thread, ordered_map, worker_threads
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -39,3 +39,17 @@ def test_an_error_appears_at_its_place():
 def test_there_are_no_more_threads_than_cores_to_run_them(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5}, raising=False)
     assert [worker_threads(most) for most in (1, 2, 8)] == [1, 2, 2]
+
+
+def test_matrix_products_stay_on_one_thread_and_get_their_threads_back():
+    from threadpoolctl import threadpool_info
+
+    def blas_threads():
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    before = blas_threads()
+    assert before, "NumPy brings a BLAS whose threads can be limited"
+    with pytest.raises(ValueError, match="inside"), one_blas_thread():
+        assert set(blas_threads()) == {1}
+        raise ValueError("inside")
+    assert blas_threads() == before

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from edgevit.graph.passes.recurrent_weights import ORDERS, WEIGHTS, in_torch_order
+from edgevit.graph.transpose import transposed
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -77,7 +78,7 @@ def layer_weight(model: ir.Model, layer: Layer) -> FloatArray:
         operator = next(node.op_type for node in model.graph if node.name == layer.node)
         return np.ascontiguousarray(array[0][in_torch_order(operator, layer.out_channels)])
     if layer.kind == "linear":
-        return array if layer.tied else np.ascontiguousarray(array.T)
+        return array if layer.tied else transposed(array)
     return array.reshape(array.shape[0], -1)
 
 

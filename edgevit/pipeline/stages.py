@@ -51,7 +51,7 @@ STATISTICS = "statistics.npz"
 PLAN_SAMPLES = 16
 """Calibration samples that biases are corrected on (one half) and whole plans compared on (the other): means settle
 long before ranges do."""
-PLAN_BATCH = 4
+PLAN_BATCH = 8
 """Of them at a time: the simulation dequantizes all weights in every run."""
 
 
@@ -215,7 +215,8 @@ def _plan_inputs(
 ) -> list[Arrays]:
     """A few calibration samples as inputs of one part."""
     wanted = take(samples, min(PLAN_SAMPLES, len(samples)), 0)
-    return list(part_inputs(model, graphs, part, wanted, recipe.trace.batch or PLAN_BATCH))
+    batch = min(PLAN_BATCH, max(1, len(wanted) // 2))  # in two halves, however few there are
+    return list(part_inputs(model, graphs, part, wanted, recipe.trace.batch or batch))
 
 
 def needs_safe_weights(cpu: str) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 
 from edgevit.graph.layers import tied_table
 from edgevit.graph.passes import constant, replace_node, tidy
+from edgevit.graph.transpose import transposed
 from edgevit.quantize.scales import quantize
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _to_blocks(model: ir.Model, node: ir.Node, layer: Layer, entry: LayerPlan) -
     value = model.graph.initializers[entry.name]
     assert value.const_value is not None
     scales = np.asarray(entry.weight_scale, np.float32)
-    weight = value.const_value.numpy() if table is not None else np.ascontiguousarray(value.const_value.numpy().T)
+    weight = value.const_value.numpy() if table is not None else transposed(value.const_value.numpy())
     size = block_size(layer.in_channels)
     codes = _blocked(quantize(weight, scales, 0, narrow=True), size)
     stored = constant(model, f"{entry.name}.int8", codes)

@@ -23,7 +23,7 @@ from edgevit.quantize.ranges import choose_input_range, choose_weight_scales, se
 from edgevit.quantize.saturation import pair_safe_scales, seven_bit_scales
 from edgevit.quantize.scales import scale_from_range
 from edgevit.quantize.smoothing import choose_equalization, equalized_stats
-from edgevit.threads import ordered_map, worker_threads
+from edgevit.threads import one_blas_thread, ordered_map, worker_threads
 from edgevit.types import LayerPlan, QuantPlan, SkippedLayer
 
 if TYPE_CHECKING:
@@ -70,6 +70,16 @@ class _Group(msgspec.Struct, frozen=True, kw_only=True):
     stats: ChannelStats
     factors: tuple[float, ...] = ()
     into: str = ""
+
+
+class _Adjusted(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """The float graph with its equalization applied: the weights that scales are chosen for."""
+
+    graph: ir.Model
+    layers: dict[str, Layer]
+    rescaled: frozenset[str]
+    """Layers whose outputs are not those observed any more, because they absorb the factors of those after them."""
+    observed: Mapping[str, tuple[float, float]]
 
 
 def make_plan(
@@ -122,9 +132,14 @@ def _decided(
     """The entry of every layer of the groups and the relative error of its output, by the layer's name."""
     graph = storage.load(model.path)
     adjust_weights(graph, _equalization_only(groups))
-    adjusted = {layer.name: layer for layer in calibrated_layers(graph)}
+    adjusted = _Adjusted(
+        graph=graph,
+        layers={layer.name: layer for layer in calibrated_layers(graph)},
+        rescaled=frozenset(group.into.removesuffix(VALUES) for group in groups if group.into.endswith(VALUES)),
+        observed=stats.outputs,
+    )
     decided: dict[str, tuple[LayerPlan, float]] = {}
-    for entries, errors in _each(lambda group: _plan_group(graph, group, adjusted, stats, options), groups):
+    for entries, errors in _each(lambda group: _plan_group(adjusted, group, options), groups):
         for entry, error in zip(entries, errors, strict=True):
             progress(entry.name)
             decided[entry.name] = entry, error
@@ -134,7 +149,8 @@ def _decided(
 def _each(function: Callable[[Item], Result], groups: Sequence[Item]) -> Iterator[Result]:
     """Of each group in order, on all cores: NumPy computes without the interpreter lock."""
     workers = worker_threads(MOST_WORKERS)
-    return ordered_map(function, groups, workers, 2 * workers)
+    with one_blas_thread():
+        yield from ordered_map(function, groups, workers, 2 * workers)
 
 
 def _changed(groups: Sequence[_Group]) -> set[str]:
@@ -239,29 +255,29 @@ def _equalization_only(groups: Sequence[_Group]) -> QuantPlan:
     )
 
 
-def _plan_group(
-    graph: ir.Model, group: _Group, layers: dict[str, Layer], stats: CalibrationStats, options: PlanOptions
-) -> tuple[list[LayerPlan], list[float]]:
+def _plan_group(adjusted: _Adjusted, group: _Group, options: PlanOptions) -> tuple[list[LayerPlan], list[float]]:
     """The entries of the layers that read one tensor, and each one's own output error; they share the input's scale."""
-    weights = [layer_weight(graph, layers[layer.name]) for layer in group.layers]
+    weights = [layer_weight(adjusted.graph, adjusted.layers[layer.name]) for layer in group.layers]
     scales = [
         _weight_scales(layer, weight, group.stats, options) for layer, weight in zip(group.layers, weights, strict=True)
     ]
+    alone = [prepare(group.stats, [weight], [scale]) for weight, (scale, _) in zip(weights, scales, strict=True)]
     if options.ranges == "search":
-        threshold, method, _ = search_input_range(prepare(group.stats, weights, [scale for scale, _ in scales]))
+        both = alone[0] if len(alone) == 1 else prepare(group.stats, weights, [scale for scale, _ in scales])
+        threshold, method, _ = search_input_range(both)
         method = f"search:{method}"
     else:
         threshold, method = choose_input_range(group.stats, weights[0], options.ranges)
-    entries, errors = [], []
+    errors = [error_at(probe, threshold) for probe in alone]
+    entries = []
     for layer, weight, (scale, weight_method) in zip(group.layers, weights, scales, strict=True):
-        errors.append(error_at(prepare(group.stats, [weight], [scale]), threshold))
         entries.append(
             LayerPlan(
                 name=layer.name,
                 kind=layer.kind,
                 input_scale=float(scale_from_range(threshold)),
                 weight_scale=tuple(float(value) for value in scale),
-                output_scale=_output_scale(graph, layers[layer.name], weight, group.stats, stats),
+                output_scale=_output_scale(adjusted, layer, weight, group.stats),
                 input_method=method,
                 weight_method=weight_method,
                 equalization=group.factors,
@@ -301,15 +317,13 @@ def _weight_scales(
     return pair_safe_scales(weight, scale), f"{options.weights}, pair-safe"
 
 
-def _output_scale(
-    graph: ir.Model, layer: Layer, weight: FloatArray, seen: ChannelStats, stats: CalibrationStats
-) -> float | None:
-    """From the observed output, or from the sampled rows where the adjusted weights are larger than those observed."""
-    low, high = stats.outputs.get(layer.name, (0.0, 0.0))
+def _output_scale(adjusted: _Adjusted, layer: Layer, weight: FloatArray, seen: ChannelStats) -> float | None:
+    """From the observed output; from the sampled rows too where equalization has changed what comes out."""
+    low, high = adjusted.observed.get(layer.name, (0.0, 0.0))
     widest = max(-low, high)
-    if layer.kind == "linear":
+    if layer.kind == "linear" and (widest == 0 or layer.name in adjusted.rescaled):
         outputs = seen.rows @ weight.T
-        bias = layer_bias(graph, layer)
+        bias = layer_bias(adjusted.graph, adjusted.layers[layer.name])
         widest = max(widest, float(np.abs(outputs if bias is None else outputs + bias).max()))
     return float(scale_from_range(widest)) if widest > 0 else None
 

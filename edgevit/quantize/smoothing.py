@@ -23,7 +23,7 @@ from edgevit.quantize.histogram_ranges import min_max
 from edgevit.quantize.output_error import Probe, error_at, prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -41,6 +41,8 @@ _SPIKE = 1.5
 """How far a channel's largest element may exceed what its power suggests before it counts as an outlier's."""
 _ROWS = 256
 """Rows that the error is estimated on, here where it is estimated a hundred times for one tensor."""
+_OUTPUTS = 512
+"""Output channels of each layer that it is estimated on; the largest |w| of an input channel is that of all."""
 _NARROWEST = 2.0**-8
 _RANGES = 25
 _TOO_MUCH = 1.3
@@ -69,17 +71,53 @@ def choose_equalization(
     for weight in weights:
         if weight.ndim != 2 or weight.shape[1] != channels:
             raise PlanError(f"expected weights of shape (out, {channels}) to equalize, got {weight.shape}")
-    largest = np.max([np.abs(weight).max(axis=0) for weight in weights], axis=0)
+    largest = np.max([_largest(weight) for weight in weights], axis=0)
     sizes = channel_sizes(stats)
-    stats = msgspec.structs.replace(stats, rows=stats.rows[:: -(-len(stats.rows) // _ROWS)])
+    stats = msgspec.structs.replace(stats, rows=_some(stats.rows, _ROWS))
+    weights = [_some(weight, _OUTPUTS) for weight in weights]
     before = _least_error(prepare(stats, weights))
-    chosen = Equalization(None, np.ones(channels, np.float32), before, before)
-    for alpha in alphas:
+
+    def tried(alpha: float) -> Equalization:
         factors = equalization_factors(sizes, largest, alpha)
-        error = _least_error(prepare(equalized_stats(stats, factors), [weight * factors for weight in weights]))
-        if error < min(chosen.error_after, before * _WORTH):
-            chosen = Equalization(alpha, factors, before, error)
-    return chosen
+        after = _least_error(prepare(equalized_stats(stats, factors), [weight * factors for weight in weights]))
+        return Equalization(alpha, factors, before, after)
+
+    best = _descend(alphas, tried)
+    if best is not None and best.error_after < before * _WORTH:
+        return best
+    return Equalization(None, np.ones(channels, np.float32), before, before)
+
+
+def _descend(alphas: Sequence[float], tried: Callable[[float], Equalization]) -> Equalization | None:
+    """The best α, from the middle one on in the direction that gets better; None of no α.
+
+    The error has one valley over α. For the layers of ViT-Tiny and ViT-B this found the best of all, or one that the
+    noise of the estimate does not tell from it, in half as many trials.
+    """
+    if not alphas:
+        return None
+    middle = (len(alphas) - 1) // 2
+    start = best = tried(alphas[middle])
+    for side in (alphas[:middle][::-1], alphas[middle + 1 :]):
+        for alpha in side:
+            found = tried(alpha)
+            if found.error_after >= best.error_after:
+                break
+            best = found
+        if best is not start:
+            break
+    return best
+
+
+def _some(rows: FloatArray, most: int) -> FloatArray:
+    """At most `most` of the rows, evenly spread."""
+    return rows[:: -(-len(rows) // most)]
+
+
+def _largest(weight: FloatArray) -> FloatArray:
+    """max |w| per input channel."""
+    largest: FloatArray = np.maximum(weight.max(axis=0), -weight.min(axis=0))
+    return largest
 
 
 def channel_sizes(stats: ChannelStats) -> FloatArray:

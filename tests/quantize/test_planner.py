@@ -10,12 +10,13 @@ import pytest
 
 from edgevit.errors import PlanError
 from edgevit.graph import storage
-from edgevit.graph.layers import layer_weight, quantizable_layers
+from edgevit.graph.layers import layer_bias, layer_weight, quantizable_layers
 from edgevit.quantize.adjust import EXPLICIT, adjust_weights
 from edgevit.quantize.calibrate import CalibrationOptions, calibrate
-from edgevit.quantize.planner import PlanOptions, candidate_plans, make_plan
+from edgevit.quantize.planner import PlanOptions, _Adjusted, _output_scale, candidate_plans, make_plan
 from edgevit.quantize.scales import quantize
 from edgevit.quantize.simulate import simulated_sqnr
+from edgevit.types import ChannelStats
 
 CALIBRATION = CalibrationOptions(set_name="noise", set_digest="1" * 64, rows=128, bins=512, threads=1)
 PLAIN = frozenset()
@@ -88,6 +89,33 @@ def test_output_scales_cover_what_the_layers_gave(plan, stats):
     for entry in plan.layers:
         low, high = stats.outputs[entry.name]
         assert entry.output_scale * 127 >= 0.999 * max(-low, high)
+
+
+def test_output_scales_follow_outputs_that_absorb_factors(tiny):
+    """Values that are divided by a small factor are larger than those that calibration saw."""
+    graph = storage.load(tiny.onnx.path)
+    qkv = next(layer for layer in quantizable_layers(graph) if layer.name == "blocks.0.attn.qkv.weight")
+    weight = layer_weight(graph, qkv)
+    rows = np.eye(weight.shape[1], dtype=np.float32)
+    stats = ChannelStats(
+        low=0.0,
+        high=1.0,
+        limit=2.0,
+        histogram=np.ones(8, np.int64),
+        channel_max=rows[0],
+        channel_mean=rows[0],
+        channel_power=rows[0],
+        rows=rows,
+        count=len(rows),
+    )
+
+    def scale(rescaled):
+        adjusted = _Adjusted(graph=graph, layers={qkv.name: qkv}, rescaled=rescaled, observed={qkv.name: (-0.127, 0.0)})
+        return _output_scale(adjusted, qkv, 100 * weight, stats)
+
+    assert scale(frozenset()) == pytest.approx(0.001)
+    bias = layer_bias(graph, qkv)
+    assert scale(frozenset({qkv.name})) == pytest.approx(np.abs(100 * weight.T + bias).max() / 127, rel=1e-5)
 
 
 # --------------------------------------------------------------------------------------------------- ranges

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edgevit.errors import PlanError
+from edgevit.quantize import smoothing
 from edgevit.quantize.histogram_ranges import min_max
 from edgevit.quantize.observers import InputObserver
 from edgevit.quantize.scales import fake_quantize, scale_from_range
@@ -141,6 +142,20 @@ def test_the_choice_is_deterministic_and_may_be_restricted():
     np.testing.assert_array_equal(one.factors, two.factors)
     assert choose_equalization(observe(x), [weight], [0.5]).alpha == 0.5
     assert choose_equalization(observe(x), [weight], []).alpha is None
+
+
+@pytest.mark.parametrize(("best", "trials"), [(0.15, 3), (0.3, 3), (0.5, 3), (0.65, 4), (0.95, 5)])
+def test_the_valley_of_the_error_is_found_without_trying_every_alpha(monkeypatch, best, trials):
+    tried = []
+
+    def factors_of(size, largest, alpha):
+        tried.append(alpha)
+        return np.full(size.shape, alpha, np.float32)
+
+    monkeypatch.setattr(smoothing, "equalization_factors", factors_of)
+    monkeypatch.setattr(smoothing, "_least_error", lambda probe: 1 + abs(tried[-1] - best) if tried else 10.0)
+    choice = choose_equalization(observe(normal(0, 50, 8)), [normal(1, 6, 8)])
+    assert choice.alpha == best and len(tried) == trials
 
 
 def test_zeros_are_left_alone():

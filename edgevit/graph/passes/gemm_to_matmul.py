@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from edgevit.graph.passes import replace_node, tidy
+from edgevit.graph.transpose import transposed
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -25,7 +24,7 @@ def gemm_to_matmul(model: ir.Model) -> int:
         x, weight = node.inputs[0], node.inputs[1]
         assert weight is not None and weight.const_value is not None
         if node.attributes.get_int("transB", 0):
-            array = np.ascontiguousarray(weight.const_value.numpy().T)
+            array = transposed(weight.const_value.numpy())
             weight.const_value = ir.tensor(array, name=weight.name)
             weight.shape = ir.Shape(array.shape)
         bias = node.inputs[2] if len(node.inputs) > 2 else None
