@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,6 +30,7 @@ from record import (
     with_interval,
 )
 
+from edgevit.bundle import open_bundle
 from edgevit.types import Interval
 
 if TYPE_CHECKING:
@@ -147,15 +150,21 @@ def _fresh(statement: str) -> list[str]:
 
 
 def _load(bundle: Path, target: str, *, edgevit: bool) -> list[str]:
-    """A process that prints the monotonic time of its first result, by edgevit or by the engine's own few lines."""
-    shape = [1, *_image_shape(bundle)]
+    """A process that prints the monotonic time of its first result, by edgevit or by the engine's own few lines.
+
+    The engine's lines ask for what the build executes its float layers in: compiling for bfloat16 takes longer.
+    """
+    manifest = open_bundle(bundle, check="manifest").manifest
+    shape = [1, *(int(size) for size in manifest.signature.inputs[0].shape[1:])]
     inputs = f"{{'pixel_values': np.zeros({shape}, np.float32)}}"
     if edgevit:
         lines = ["import numpy as np, edgevit", f"edgevit.load({str(bundle)!r}, {target!r}).run({inputs})"]
     elif target.startswith("openvino"):
+        build = next(build for build in manifest.builds if f"{build.target}:{build.precision}" == target)
+        hint = build.options["float_layers"]
         lines = [
             "import numpy as np, openvino as ov",
-            "options = {'INFERENCE_PRECISION_HINT': 'f32', 'PERFORMANCE_HINT': 'LATENCY'}",
+            f"options = {{'INFERENCE_PRECISION_HINT': {hint!r}, 'PERFORMANCE_HINT': 'LATENCY'}}",
             f"compiled = ov.Core().compile_model({str(bundle / 'openvino-int8' / 'model.xml')!r}, 'CPU', options)",
             f"compiled.create_infer_request().infer({inputs}, share_inputs=True)",
         ]
@@ -169,25 +178,25 @@ def _load(bundle: Path, target: str, *, edgevit: bool) -> list[str]:
     return _fresh("\n".join((*lines, "import time; print(time.monotonic_ns())")))
 
 
-def _image_shape(bundle: Path) -> tuple[int, ...]:
-    from edgevit.bundle import open_bundle
-
-    shape = open_bundle(bundle, check="manifest").manifest.signature.inputs[0].shape[1:]
-    return tuple(int(size) for size in shape)
-
-
 def _interleaved(sides: dict[str, list[str]], repeats: int) -> dict[str, list[float]]:
-    """Milliseconds of each command: until the time it prints, or until it ends. One start of each is not counted."""
+    """Milliseconds of each command: until the time it prints, or until it ends. One start of each is not counted.
+
+    That start compiles whatever has no bytecode yet. An installed package has; a checkout has not where Python was
+    told not to write it, and edgevit alone would then be compiled at every start.
+    """
     times: dict[str, list[float]] = {name: [] for name in sides}
     order = list(sides.items())
-    for repeat in range(repeats + 1):
-        for name, command in order:
-            began = time.monotonic_ns()
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            ended = int(done.stdout.split()[-1]) if done.stdout.strip() else time.monotonic_ns()
-            if repeat:
-                times[name].append((ended - began) / 1e6)
-        order.reverse()
+    with TemporaryDirectory(prefix="edgevit-bytecode-") as folder:
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+        environment["PYTHONPYCACHEPREFIX"] = folder
+        for repeat in range(repeats + 1):
+            for name, command in order:
+                began = time.monotonic_ns()
+                done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+                ended = int(done.stdout.split()[-1]) if done.stdout.strip() else time.monotonic_ns()
+                if repeat:
+                    times[name].append((ended - began) / 1e6)
+            order.reverse()
     return times
 
 
