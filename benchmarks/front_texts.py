@@ -5,9 +5,10 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from bootstrap import median_of
 from phrases import bleu
 from record import MEGABYTES, MILLISECONDS, machine_line, markdown_table, replace_between
-from tokens import FLOAT, INT8, median
+from tokens import FLOAT, INT8
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +77,7 @@ def _row(name: str, builds: dict[str, Any]) -> tuple[str, ...]:
         f"{right[0]:.1f} / {right[1]:.1f} %",
         " / ".join(scores) if all(scores) else "",
         _both(MEGABYTES, [found["size"] for found in pair]),
-        _both(MILLISECONDS, [median(found["single_ms"])[0] for found in pair]),
+        _both(MILLISECONDS, [median_of(found["single_ms"])[0] for found in pair]),
         f"{pair[0]['per_second']:.0f} / {pair[1]['per_second']:.0f}",
     )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+from bootstrap import median_of
 from bundles import FLOAT, INT8, recipe_for
 from models import ROOT
 from processes import run_step
@@ -268,20 +269,12 @@ def _milliseconds(limit: float) -> Target:
 def _difference_of_rounds(sides: dict[str, Sequence[Sequence[int]]]) -> tuple[float, Interval]:
     """Microseconds of edgevit's median call beyond the engine's: median over the rounds of their differences."""
     rounds = zip(sides["edgevit"], sides["engine"], strict=True)
-    return _bootstrap([float(np.median(ours) - np.median(engine)) / 1e3 for ours, engine in rounds])
+    return median_of([float(np.median(ours) - np.median(engine)) / 1e3 for ours, engine in rounds])
 
 
 def _difference(ours: Sequence[float], others: Sequence[float]) -> tuple[float, Interval]:
     """The median of the differences of neighbouring starts."""
-    return _bootstrap([one - other for one, other in zip(ours, others, strict=True)])
-
-
-def _bootstrap(differences: Sequence[float], level: float = 0.95) -> tuple[float, Interval]:
-    """Median with its percentile bootstrap interval."""
-    values = np.asarray(differences)
-    drawn = np.random.default_rng(0).choice(values, (2000, len(values)))
-    low, high = np.quantile(np.median(drawn, axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return float(np.median(values)), Interval(low=float(low), high=float(high), level=level)
+    return median_of([one - other for one, other in zip(ours, others, strict=True)])
 
 
 def _thin(part: Sequence[int]) -> list[int]:

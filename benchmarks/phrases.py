@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from bootstrap import median_of
 from bundles import export_texts
 from processes import run_step
 from record import MEGABYTES, MILLISECONDS, Findings, Options, Table, with_interval
-from tokens import FLOAT, INT8, RATE, median
+from tokens import FLOAT, INT8, RATE
 
 from edgevit.report.data import read_report
 from edgevit.zoo.catalog import PHRASES
@@ -53,7 +54,7 @@ def results_table(results: dict[str, Any]) -> Table:
     for name, builds in results.items():
         for build, found in builds.items():
             task = found["task"] or {}
-            value, interval = median(np.asarray(found["single_ms"]))
+            value, interval = median_of(np.asarray(found["single_ms"]))
             rows.append(
                 (
                     name,

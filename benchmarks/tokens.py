@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+from bootstrap import median_of
 from nncf_parts import DYNAMIC, STATIC, TITLES, WEIGHTS
 from record import MEGABYTES, MILLISECONDS, PERCENT, RATIO, Figure, Quantity, Table, Target, figure, with_interval
 
@@ -29,15 +30,15 @@ def loop_figures(name: str, loops: dict[str, Any]) -> list[Figure]:
     beyond, growth, saved = [], [], []
     for build, found in loops.items():
         times, engine = (np.asarray(found[key], dtype=np.float64)[:, 1:] for key in ("token_ns", "engine_ns"))
-        value, interval = median(100 * (times.sum(axis=1) / engine.sum(axis=1) - 1))
+        value, interval = median_of(100 * (times.sum(axis=1) / engine.sum(axis=1) - 1))
         target = Target(limit=5.0, quantity=PERCENT)
         beyond.append(figure(f"{name} {build}: the loop beyond the engine's own steps", value, target, interval))
-        value, interval = median(np.median(times[:, LATE], axis=1) / np.median(times[:, EARLY], axis=1))
+        value, interval = median_of(np.median(times[:, LATE], axis=1) / np.median(times[:, EARLY], axis=1))
         target = Target(limit=1.3, quantity=RATIO)
         growth.append(figure(f"{name} {build}: token {times.shape[1] + 1} against token 8", value, target, interval))
         if "whole" in found:
             whole = found["whole"]
-            value, interval = median(np.asarray(whole["without"]) / np.asarray(whole["cached"]))
+            value, interval = median_of(np.asarray(whole["without"]) / np.asarray(whole["cached"]))
             label = f"{name} {build}: {whole['tokens']} tokens without the cache against with it"
             target = Target(limit=3.0, quantity=RATIO, at_least=True)
             saved.append(figure(label, value, target, interval))
@@ -102,13 +103,6 @@ def _times(entry: BenchEntry) -> GenerationTimes:
     return entry.generation
 
 
-def median(values: Any, level: float = 0.95) -> tuple[float, Interval]:
-    """Median over runs with its percentile bootstrap interval."""
-    drawn = np.median(np.random.default_rng(0).choice(values, (2000, len(values))), axis=1)
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return float(np.median(values)), Interval(low=float(low), high=float(high), level=level)
-
-
 # ---------------------------------------------------------------------------------------------------- tables
 
 
@@ -160,7 +154,7 @@ def graphs_table(name: str, graphs: dict[str, Any]) -> Table:
     rows = []
     for build, found in graphs.items():
         one, two = (np.asarray(found[key], dtype=np.float64)[:, 1:] for key in ("one", "two"))
-        value, interval = median(np.median(two, axis=1) / np.median(one, axis=1))
+        value, interval = median_of(np.median(two, axis=1) / np.median(one, axis=1))
         rows.append(
             (
                 build,

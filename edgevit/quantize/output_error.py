@@ -29,7 +29,7 @@ import numpy as np
 
 from edgevit.errors import PlanError
 from edgevit.quantize.histogram import count_magnitudes, limit_exponent
-from edgevit.quantize.scales import fake_quantize, scale_from_range, whole_codes
+from edgevit.quantize.scales import fake_quantize, largest_magnitude, scale_from_range, whole_codes
 from edgevit.types import ChannelStats
 
 if TYPE_CHECKING:
@@ -144,13 +144,7 @@ def _fold(weight: FloatArray, scale: FloatArray | None, random: np.random.Genera
     exact, quantized = np.zeros((2, _FOLDED, weight.shape[1]), np.float32)
     for start in range(0, len(weight), _FOLDED):  # a block stays in the cache
         block = weight[start : start + _FOLDED]
-        steps = scale_from_range(_largest(block)) if scale is None else scale[start : start + _FOLDED]
+        steps = scale_from_range(largest_magnitude(block, 1)) if scale is None else scale[start : start + _FOLDED]
         exact[: len(block)] += block * signs[start : start + _FOLDED]
         quantized[: len(block)] += fake_quantize(block, steps, 0, narrow=True) * signs[start : start + _FOLDED]
     return exact, quantized
-
-
-def _largest(block: FloatArray) -> FloatArray:
-    """max |w| per row."""
-    largest: FloatArray = np.maximum(block.max(axis=1), -block.min(axis=1))
-    return largest

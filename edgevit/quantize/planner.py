@@ -21,7 +21,7 @@ from edgevit.quantize.adjust import EXPLICIT, adjust_weights
 from edgevit.quantize.output_error import error_at, prepare
 from edgevit.quantize.ranges import choose_input_range, choose_weight_scales, search_input_range
 from edgevit.quantize.saturation import pair_safe_scales, seven_bit_scales
-from edgevit.quantize.scales import scale_from_range
+from edgevit.quantize.scales import largest_magnitude, scale_from_range
 from edgevit.quantize.smoothing import choose_equalization, equalized_stats
 from edgevit.threads import one_blas_thread, ordered_map, worker_threads
 from edgevit.types import LayerPlan, QuantPlan, SkippedLayer
@@ -293,7 +293,7 @@ def _weight_only(graph: ir.Model, layer: Layer, options: PlanOptions) -> LayerPl
     if options.weights == "search":
         scale = choose_weight_scales(weight).scale
     else:
-        scale = scale_from_range(np.abs(weight).max(axis=1))
+        scale = scale_from_range(largest_magnitude(weight, 1))
     return LayerPlan(
         name=layer.name,
         kind=layer.kind,
@@ -309,7 +309,7 @@ def _weight_scales(
     if options.weights == "search":
         scale = choose_weight_scales(weight, seen.channel_power).scale
     else:
-        scale = scale_from_range(np.abs(weight).max(axis=1))
+        scale = scale_from_range(largest_magnitude(weight, 1))
     if not options.safe_without_vnni:
         return scale, options.weights
     if layer.kind == "conv":

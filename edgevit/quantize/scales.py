@@ -93,6 +93,12 @@ def whole_codes(
     return codes
 
 
+def largest_magnitude(matrix: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """max |x| along `axis`: float32. Without the copy that np.abs would make of a whole weight."""
+    largest: NDArray[np.float32] = np.maximum(matrix.max(axis=axis), -matrix.min(axis=axis))
+    return largest
+
+
 def along_axis(scale: ArrayLike, shape: tuple[int, ...], axis: int | None) -> NDArray[np.float32]:
     """`scale` checked and reshaped to broadcast over an array of `shape`: () or size 1 everywhere but `axis`."""
     steps = np.asarray(scale, dtype=np.float32)

@@ -21,6 +21,7 @@ from edgevit.errors import PlanError
 from edgevit.quantize.histogram import bin_of, count_magnitudes, limit_exponent
 from edgevit.quantize.histogram_ranges import min_max
 from edgevit.quantize.output_error import Probe, error_at, prepare
+from edgevit.quantize.scales import largest_magnitude
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,7 +72,7 @@ def choose_equalization(
     for weight in weights:
         if weight.ndim != 2 or weight.shape[1] != channels:
             raise PlanError(f"expected weights of shape (out, {channels}) to equalize, got {weight.shape}")
-    largest = np.max([_largest(weight) for weight in weights], axis=0)
+    largest = np.max([largest_magnitude(weight, 0) for weight in weights], axis=0)
     sizes = channel_sizes(stats)
     stats = msgspec.structs.replace(stats, rows=_some(stats.rows, _ROWS))
     weights = [_some(weight, _OUTPUTS) for weight in weights]
@@ -112,12 +113,6 @@ def _descend(alphas: Sequence[float], tried: Callable[[float], Equalization]) ->
 def _some(rows: FloatArray, most: int) -> FloatArray:
     """At most `most` of the rows, evenly spread."""
     return rows[:: -(-len(rows) // most)]
-
-
-def _largest(weight: FloatArray) -> FloatArray:
-    """max |w| per input channel."""
-    largest: FloatArray = np.maximum(weight.max(axis=0), -weight.min(axis=0))
-    return largest
 
 
 def channel_sizes(stats: ChannelStats) -> FloatArray:

@@ -17,7 +17,7 @@ from edgevit.graph import storage
 from edgevit.graph.layers import layer_weight, quantizable_layers
 from edgevit.quantize.adjust import EXPLICIT, adjust_weights
 from edgevit.quantize.plan_check import check_plan_fits
-from edgevit.quantize.scales import quantize, scale_from_range
+from edgevit.quantize.scales import largest_magnitude, quantize, scale_from_range
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +96,7 @@ def write_dynamic(module: torch.fx.GraphModule) -> Written:
             continue
         weight = module.get_parameter(name).detach().numpy()
         _quantize_rows(module, node)
-        _quantize_weight(module, node, name, scale_from_range(np.abs(weight).max(axis=1)))
+        _quantize_weight(module, node, name, scale_from_range(largest_magnitude(weight, 1)))
         written.append(name)
     _finish(module)
     return Written(layers=tuple(written), left_out=left_out)

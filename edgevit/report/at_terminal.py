@@ -146,8 +146,13 @@ def remarks(data: ReportData) -> Iterator[str]:
 
 def _slow_layers(fact: BuildFacts) -> Iterator[str]:
     execution = fact.build.execution
-    if execution and execution.warnings:
-        layers = [layer.name for layer in execution.layers if layer.requested == "int8" and layer.executed != "int8"]
+    if execution is None or not execution.warnings:
+        return
+    layers = [layer.name for layer in execution.layers if layer.requested == "int8" and layer.executed != "int8"]
+    if not layers:  # what is left out before an engine sees it is in no list of what it executed
+        for warning in execution.warnings:
+            yield f"note: {fact.name}: {formats.clean(warning)}"
+    else:
         named = ", ".join(formats.clean(name, 60) for name in layers[:_NAMED]) + (", …" if len(layers) > _NAMED else "")
         yield f"note: {fact.name}: {formats.count(len(layers), 'layer')} asked for in int8 run in float: {named}"
 

@@ -31,8 +31,6 @@ PRECISION_COLOURS = {
     "int8w": "#009e73",
     "int4w": "#d55e01",
 }
-DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)))
-"""Lines of builds of one precision, told apart."""
 _PROPERTIES = {INK: "ink", MUTED: "muted", GRID: "grid", BAD: "bad"} | {
     colour: f"c-{precision}" for precision, colour in PRECISION_COLOURS.items()
 }

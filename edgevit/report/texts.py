@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from edgevit.report import formats
 from edgevit.report.data import ReportData, without_accuracy
+from edgevit.report.lines import Line, draw_builds, legend_below
 from edgevit.report.rows import Cell, Column, Table, used
 from edgevit.report.samples import worst_samples
-from edgevit.report.svg import DASHES, INK, MUTED, PRECISION_COLOURS, Frame, Plot, canvas, figure_of, to_svg
+from edgevit.report.svg import INK, Frame, Plot, canvas, to_svg
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,9 +136,7 @@ def accuracy_by_length(parity: ParityReport | None) -> Plot | None:
         _lines(axes, rungs, labelled)
         axes.set_xlabel("tokens of the text")
         axes.set_ylabel(f"{metric}, %")
-        figure_of(axes).legend(
-            loc="lower left", bbox_to_anchor=(0, 0), ncols=2, frameon=False, handlelength=2.4, columnspacing=2
-        )
+        legend_below(axes)
         svg = to_svg(axes, "lengths", description)
     note = (
         "Each point is a bin; the table below has the numbers." if labelled else "Agreement with the float reference."
@@ -161,19 +160,19 @@ def _lines(axes: Axes, rungs: Sequence[Rung], labelled: bool) -> None:
             alpha=0.55,
             label="reference",
         )
-    seen: dict[str, int] = {}
-    for rung in rungs:
-        number = seen[rung.precision] = seen.get(rung.precision, -1) + 1
-        axes.plot(
-            [(one.low + one.high) / 2 for one in rung.lengths],
-            [_percent(one) for one in rung.lengths],
-            marker="o",
-            markersize=3,
-            linewidth=1.2,
-            linestyle=DASHES[number % len(DASHES)],
-            color=PRECISION_COLOURS.get(rung.precision, MUTED),
-            label=formats.shorten(formats.clean(rung.name, 80), 30),
-        )
+    draw_builds(
+        axes,
+        [
+            Line(
+                name=rung.name,
+                precision=rung.precision,
+                x=[(one.low + one.high) / 2 for one in rung.lengths],
+                y=[_percent(one) for one in rung.lengths],
+                marker_size=3,
+            )
+            for rung in rungs
+        ],
+    )
     axes.set_xticks([(one.low + one.high) / 2 for one in bins], [f"{one.low}–{one.high}" for one in bins])
     room = max(2.0, 0.06 * (max(values) - min(values)))
     axes.set_ylim(max(0.0, min(values) - room), min(100.0 + room, max(values) + room))

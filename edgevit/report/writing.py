@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from edgevit.report import formats
 from edgevit.report.facts import headline_entries, setting
+from edgevit.report.lines import Line, draw_builds, legend_below
 from edgevit.report.rows import Cell, Column, Table, used
-from edgevit.report.svg import DASHES, MUTED, PRECISION_COLOURS, Frame, Plot, canvas, figure_of, to_svg
+from edgevit.report.svg import Frame, Plot, canvas, to_svg
 
 if TYPE_CHECKING:
     from edgevit.types import BenchEntry, BenchReport, GenerationTimes
@@ -76,26 +77,22 @@ def time_by_place(bench: BenchReport | None) -> Plot | None:
     )
     rows = (len(entries) + 1) // 2
     with canvas(Frame(width=360, plot=190, left=42, bottom=42 + 13 * rows)) as axes:
-        seen: dict[str, int] = {}
-        for entry, times in entries:
-            number = seen[entry.precision] = seen.get(entry.precision, -1) + 1
-            axes.plot(
-                range(2, len(times) + 2),
-                times,
-                marker="o" if len(times) < _MARKED else "",
-                markersize=2.5,
-                linewidth=1.2,
-                linestyle=DASHES[number % len(DASHES)],
-                color=PRECISION_COLOURS.get(entry.precision, MUTED),
-                label=formats.shorten(formats.clean(entry.name, 80), 30),
+        lines = [
+            Line(
+                name=entry.name,
+                precision=entry.precision,
+                x=range(2, len(times) + 2),
+                y=times,
+                marker_size=2.5 if len(times) < _MARKED else 0,
             )
+            for entry, times in entries
+        ]
+        draw_builds(axes, lines)
         axes.set_ylim(0, 1.15 * max(max(times) for _, times in entries))
         axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("place of the token in what is written")
         axes.set_ylabel("time of one token, ms")
-        figure_of(axes).legend(
-            loc="lower left", bbox_to_anchor=(0, 0), ncols=2, frameon=False, handlelength=2.4, columnspacing=2
-        )
+        legend_below(axes)
         svg = to_svg(axes, "writing", description)
     note = f"At {where}; medians. A flat line: with its cache, a late token costs what an early one does."
     return Plot(name="writing", title="Time of a further token", description=description, svg=svg, note=note)

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edgevit.errors import BuildError, BundleError, InputError, UnavailableError
-from edgevit.targets.base import Availability
-from edgevit.targets.installed import installed_version
+from edgevit.targets.installed import installed_version, with_exporter
+from edgevit.targets.torch_source import image_module
 from edgevit.types import Execution, ImagePreprocess
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgevit.targets.base import BuildSource, EngineSession, OpenOptions
+    from edgevit.targets.base import Availability, BuildSource, EngineSession, OpenOptions
     from edgevit.types import Build, FloatModel, Precision
 
 name = "coreml"
@@ -37,15 +37,13 @@ PLANNED = ("int8", "int8w")
 
 def availability() -> Availability:
     """Builds wherever coremltools is; nothing runs here, whatever the machine: an application does that."""
-    found = installed_version("coremltools")
-    if found is None or installed_version("torch") is None:
-        return Availability(build=False, run=False, build_fix=INSTALL, run_fix=INSTALL)
-    builds = installed_version("onnx-ir") is not None
-    return Availability(
-        build=builds,
+    found = installed_version("coremltools") if installed_version("torch") else None
+    state = with_exporter(found, INSTALL)
+    if found is None:
+        return state
+    return msgspec.structs.replace(
+        state,
         run=False,
-        version=found,
-        build_fix="" if builds else "pip install 'edgevit[export]'",
         run_fix=f"add the build's {PACKAGE} to an application in Xcode",
         run_reason="Core ML runs in applications on Apple's systems",
     )
@@ -69,7 +67,7 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
     import_coremltools()
     if precision in PLANNED and source.plan is None:
         raise BuildError(f"expected a plan for {name}:{precision}, found none; calibrate first")
-    model = _float_model(source)
+    model = image_module(source, name)
     pixels = _pixels(model, batch) if as_image else None
     from edgevit.targets.apple.check import check_package
 
@@ -121,19 +119,3 @@ def _pixels(model: FloatModel, batch: int) -> ImagePreprocess:
     if batch != 1:
         raise InputError(f"expected batch=1 for {name} with input=image, an image being one sample, found {batch}")
     return model.preprocess
-
-
-def _float_model(source: BuildSource) -> FloatModel:
-    if source.float_model is None:
-        raise BuildError(f"expected a way to the float model for {name}, found none; export from the checkpoint")
-    model = source.float_model()
-    if model.module is None:
-        raise InputError(
-            f"expected a PyTorch model for {name}, found {model.name}, which came as ONNX; hand in the checkpoint it "
-            "was exported from"
-        )
-    if model.parts or not isinstance(model.preprocess, ImagePreprocess):
-        raise InputError(
-            f"expected a model of images for {name}, found {model.name}, which takes text; build onnxruntime"
-        )
-    return model

@@ -10,17 +10,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgevit.errors import BuildError, InputError
-from edgevit.targets.base import Availability
 from edgevit.targets.delegation import write_delegation
-from edgevit.targets.installed import installed_version
+from edgevit.targets.installed import installed_version, with_exporter
+from edgevit.targets.torch_source import image_module
 from edgevit.targets.xnnpack.session import PROGRAM, ExecutorchSession, import_executorch
-from edgevit.types import TextPreprocess
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgevit.targets.base import BuildSource, OpenOptions
-    from edgevit.types import Build, FloatModel, Precision
+    from edgevit.targets.base import Availability, BuildSource, OpenOptions
+    from edgevit.types import Build, Precision
 
 name = "executorch"
 precisions: tuple[Precision, ...] = ("float32", "int8", "int8d")
@@ -30,12 +29,8 @@ OPTIONS = "max_batch=N, the most samples memory is planned for; min_delegated=0â
 
 
 def availability() -> Availability:
-    found = installed_version("executorch")
-    if found is None or installed_version("torch") is None:
-        return Availability(build=False, run=False, build_fix=INSTALL, run_fix=INSTALL)
-    builds = installed_version("onnx-ir") is not None
-    fix = "" if builds else "pip install 'edgevit[export]'"
-    return Availability(build=builds, run=True, version=found, build_fix=fix)
+    found = installed_version("executorch") if installed_version("torch") else None
+    return with_exporter(found, INSTALL)
 
 
 def why_not(precision: Precision) -> str:
@@ -53,7 +48,7 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
     import_executorch()
     if precision == "int8" and source.plan is None:
         raise BuildError(f"expected a plan for {name}:int8, found none; calibrate first")
-    model = _float_model(source)
+    model = image_module(source, name, ", or build ort-mobile")
 
     from edgevit.graph.capture import CaptureOptions
     from edgevit.targets.xnnpack.lower import lower
@@ -75,22 +70,6 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
 def open(directory: Path, build: Build, options: OpenOptions) -> ExecutorchSession:
     """Opens a build of this target. Raises BundleError for what is truncated, foreign or of another schema."""
     return ExecutorchSession(directory, build, options)
-
-
-def _float_model(source: BuildSource) -> FloatModel:
-    if source.float_model is None:
-        raise BuildError(f"expected a way to the float model for {name}, found none; export from the checkpoint")
-    model = source.float_model()
-    if model.module is None:
-        raise InputError(
-            f"expected a PyTorch model for {name}, found {model.name}, which came as ONNX; hand in the checkpoint it "
-            "was exported from, or build ort-mobile"
-        )
-    if model.parts or isinstance(model.preprocess, TextPreprocess):
-        raise InputError(
-            f"expected a model of images for {name}, found {model.name}, which takes text; build onnxruntime"
-        )
-    return model
 
 
 def _settings(options: dict[str, str]) -> tuple[int, float]:

@@ -8,8 +8,32 @@ failed; this reads what makes a useful message, without a package and without tr
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
+
+from edgevit.errors import BundleError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 IDENTIFIER = slice(4, 8)
+
+
+def read_identified(path: Path, identifier: str, kind: str, doubt: str) -> bytes:
+    """The content of a file that has to begin as `kind` does; `doubt` is what else it may be.
+
+    Raises BundleError where it cannot be read, or where its first bytes already say that it is none.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"expected {path}, which cannot be read: {error.strerror}; export it again") from error
+    found = file_identifier(content)
+    if found != identifier:
+        raise BundleError(
+            f"expected {kind} at {path} (identifier {identifier}), found {repr(found) if found else 'none'}; it is "
+            f"{doubt}, export it again"
+        )
+    return content
 
 
 def file_identifier(content: bytes) -> str:

@@ -1,4 +1,4 @@
-"""The installed version of a package, in a tenth of a millisecond."""
+"""The installed version of a package, in a tenth of a millisecond, and what it makes available."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import re
 import sys
 from contextlib import suppress
+
+from edgevit.targets.base import Availability
 
 
 def installed_version(*packages: str) -> str | None:
@@ -19,6 +21,18 @@ def installed_version(*packages: str) -> str | None:
         if found is not None:
             return found
     return None
+
+
+def with_exporter(version: str | None, install: str) -> Availability:
+    """Of an engine that runs builds and, beside what the `export` extra brings, makes them.
+
+    `version` is None where a package of the engine is missing, which `install` brings.
+    """
+    if version is None:
+        return Availability(build=False, run=False, build_fix=install, run_fix=install)
+    builds = installed_version("onnx-ir") is not None
+    fix = "" if builds else "pip install 'edgevit[export]'"
+    return Availability(build=builds, run=True, version=version, build_fix=fix)
 
 
 def _from_folder(package: str) -> str | None:

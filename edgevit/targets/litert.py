@@ -11,8 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgevit.errors import BuildError, InputError
-from edgevit.targets.base import Availability
-from edgevit.targets.installed import installed_version
+from edgevit.targets.installed import installed_version, with_exporter
 from edgevit.targets.tflite.session import MODEL, LitertSession, import_interpreter
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-    from edgevit.targets.base import BuildSource, OpenOptions
+    from edgevit.targets.base import Availability, BuildSource, OpenOptions
     from edgevit.types import Build, LayerPlan, Precision, QuantPlan, Signature
 
 name = "litert"
@@ -32,12 +31,7 @@ BATCHES = "1,8"
 
 
 def availability() -> Availability:
-    found = installed_version("ai-edge-litert")
-    if found is None:
-        return Availability(build=False, run=False, build_fix=INSTALL, run_fix=INSTALL)
-    builds = installed_version("onnx-ir") is not None
-    fix = "" if builds else "pip install 'edgevit[export]'"
-    return Availability(build=builds, run=True, version=found, build_fix=fix)
+    return with_exporter(installed_version("ai-edge-litert"), INSTALL)
 
 
 def why_not(precision: Precision) -> str:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgevit.errors import BuildError, BundleError, InputError, UnavailableError, missing_package
-from edgevit.targets.base import Availability, ClosedSession, OpenOptions
-from edgevit.targets.installed import installed_version
-from edgevit.targets.processor import best_instruction_set, instruction_sets
+from edgevit.targets.base import ClosedSession, OpenOptions
+from edgevit.targets.execution import int8_execution
+from edgevit.targets.installed import installed_version, with_exporter
 from edgevit.types import Engine, ExecutedLayer, Execution
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-    from edgevit.targets.base import BuildSource
+    from edgevit.targets.base import Availability, BuildSource
     from edgevit.types import Arrays, Build, Precision, QuantPlan, Signature
 
 name = "onnxruntime"
@@ -53,13 +53,7 @@ FLOAT_OPERATORS = ("MatMul", "FusedMatMul", "Gemm", "FusedGemm", "Conv", "FusedC
 
 def availability() -> Availability:
     found = installed_version("onnxruntime", "onnxruntime-gpu")
-    if found is None:
-        fix = "pip install 'edgevit[onnxruntime]'"
-        return Availability(build=False, run=False, build_fix=fix, run_fix=fix)
-    builds = installed_version("onnx-ir") is not None
-    return Availability(
-        build=builds, run=True, version=found, build_fix="" if builds else "pip install 'edgevit[export]'"
-    )
+    return with_exporter(found, "pip install 'edgevit[onnxruntime]'")
 
 
 def why_not(precision: Precision) -> str:
@@ -120,21 +114,7 @@ class OnnxRuntimeSession:
         layers = tuple(_layers(operators, int8=self._build.precision == "int8"))
         if packed:
             layers = tuple(_weight_only(layers, self._stored()))
-        wanted = [layer for layer in layers if layer.requested == "int8"]
-        done = [layer for layer in wanted if layer.executed == "int8"]
-        return Execution(
-            precision="int8" if len(done) > len(layers) / 2 else "float32",
-            provider=PROVIDER,
-            instruction_set=best_instruction_set(instruction_sets()),
-            quantized_requested=len(wanted),
-            quantized_executed=len(done),
-            layers=layers,
-            warnings=tuple(
-                f"{layer.name} was asked for in int8 and runs in {layer.executed}"
-                for layer in wanted
-                if layer not in done
-            ),
-        )
+        return int8_execution(layers, provider=PROVIDER)
 
     def close(self) -> None:
         self._session = None

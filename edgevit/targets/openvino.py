@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgevit.errors import BuildError, BundleError, InputError, UnavailableError, missing_package
 from edgevit.targets.base import Availability, ClosedSession, OpenOptions
+from edgevit.targets.execution import int8_execution
 from edgevit.targets.installed import installed_version
 from edgevit.targets.openvino_loop import OpenvinoLoop, Ports
 from edgevit.targets.processor import best_instruction_set, instruction_sets
@@ -189,24 +190,9 @@ class OpenvinoSession:
             ExecutedLayer(name=layer, requested=requested[layer], executed=precision, kernel=kernel)
             for layer, (precision, kernel) in found.items()
         )
-        wanted = [layer for layer in layers if layer.requested in ("int8", "int8d")]
-        done = [layer for layer in wanted if layer.executed == "int8"]
         hint = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
         floats = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}.get(hint, hint)
-        present = instruction_sets()
-        return Execution(
-            precision="int8" if len(done) > len(layers) / 2 else floats,
-            provider="CPU",
-            instruction_set=best_instruction_set(present),
-            quantized_requested=len(wanted),
-            quantized_executed=len(done),
-            layers=layers,
-            warnings=tuple(
-                f"{layer.name} was asked for in {layer.requested} and runs in {layer.executed}"
-                for layer in wanted
-                if layer not in done
-            ),
-        )
+        return int8_execution(layers, provider="CPU", floats=floats)
 
     def _dynamic(self) -> bool:
         """Whether inputs are quantized as they come: asked for, and on a processor for which OpenVINO does it."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgevit.errors import BuildError, BundleError, InputError
+from edgevit.errors import BuildError, InputError
 from edgevit.targets import onnxruntime
-from edgevit.targets.flatbuffer import file_identifier, root_text
+from edgevit.targets.flatbuffer import read_identified, root_text
 from edgevit.targets.onnxruntime import (
     UNWANTED,
     OnnxRuntimeSession,
@@ -74,7 +74,8 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
 def open(directory: Path, build: Build, options: OpenOptions) -> OnnxRuntimeSession:
     """Opens a build of this target in onnxruntime. Raises BundleError for what is truncated or of another version."""
     import_onnxruntime(name)
-    _check(directory / MODEL)
+    kind = "a model in ONNX Runtime's own format"
+    read_identified(directory / MODEL, IDENTIFIER, kind, "damaged or no .ort file")  # ORT would give less of a reason
     return OnnxRuntimeSession(directory, build, options, MODEL)
 
 
@@ -100,20 +101,6 @@ def _write_config(model: Path, path: Path) -> None:
     listed = [line for line in lines if line and not line.startswith("#")]
     heading = f"# What {MODEL} needs of a minimal build: build.py --minimal_build --include_ops_by_config {path.name}"
     path.write_text("\n".join([f"{heading} --enable_reduced_operator_type_support", *listed, ""]))
-
-
-def _check(path: Path) -> None:
-    """What ONNX Runtime would refuse with less of a reason."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"expected {path}, which cannot be read: {error.strerror}; export it again") from error
-    found = file_identifier(content)
-    if found != IDENTIFIER:
-        raise BundleError(
-            f"expected a model in ONNX Runtime's own format at {path} (identifier {IDENTIFIER}), found "
-            f"{repr(found) if found else 'none'}; it is damaged or no .ort file, export it again"
-        )
 
 
 def _format_version(path: Path) -> str:

@@ -110,6 +110,16 @@ def test_layers_that_run_slower_than_asked_are_counted_and_named(data: ReportDat
     assert len(slow) == len(executed)
 
 
+def test_layers_that_no_list_of_what_ran_can_name_are_told_with_their_reason(data: ReportData) -> None:
+    """What a target leaves out is not among the layers its engine executed: the note used to count "0 layers"."""
+    replace = msgspec.structs.replace
+    build = next(build for build in data.builds if build.execution)
+    execution = replace(build.execution, layers=(), warnings=("patch_embed was asked for in int8, no kernel",))
+    told = replace(data, builds=(replace(build, execution=execution),))
+    notes = [line for line in at_terminal.remarks(told) if line.startswith(f"note: {build.name}")]
+    assert notes == [f"note: {build.name}: patch_embed was asked for in int8, no kernel"]
+
+
 def test_fitted_leaves_alone_what_fits_and_what_may_not_go() -> None:
     columns = (Column("name", align="left"), Column("a"), Column("b"))
     table = Table(name="t", columns=columns, rows=((Cell("x" * 20), Cell("1" * 10), Cell("2" * 10)),), spare=("b",))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from edgevit.targets import get_target
@@ -160,3 +161,12 @@ def sessions() -> Iterator[list[Any]]:
     yield opened
     for session in opened:
         session.close()
+
+
+@pytest.fixture(scope="session")
+def reference(tiny: Any) -> np.ndarray:
+    """The logits of the tiny model in float, operator by operator."""
+    from edgevit.graph.execute import Executor
+
+    with Executor(tiny.onnx.path, exact=True) as executor:
+        return executor.run(tiny.images)["logits"]

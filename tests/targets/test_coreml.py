@@ -24,14 +24,6 @@ FLOORS = {"float16": 45, "int8": 15, "int8w": 25, "int4w": 8}
 
 
 @pytest.fixture(scope="module")
-def reference(tiny: Any) -> np.ndarray:
-    from edgevit.graph.execute import Executor
-
-    with Executor(tiny.onnx.path, exact=True) as executor:
-        return executor.run(tiny.images)["logits"]
-
-
-@pytest.fixture(scope="module")
 def packed(tiny: Any, once: Any) -> Any:
     """("int8", batch="2") -> the directory of the tiny model's build, and its options; made once for all processes."""
 

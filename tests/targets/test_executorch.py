@@ -25,14 +25,6 @@ needs_executorch = pytest.mark.skipif(
 FLOORS = {"float32": 100, "int8": 15, "int8d": 20}
 
 
-@pytest.fixture(scope="module")
-def reference(tiny: Any) -> np.ndarray:
-    from edgevit.graph.execute import Executor
-
-    with Executor(tiny.onnx.path, exact=True) as executor:
-        return executor.run(tiny.images)["logits"]
-
-
 # ----------------------------------------------------------------------------------------- without the wheel
 
 

@@ -27,14 +27,6 @@ FLOORS = {"float32": 100, "int8": 15, "int8d": 20}
 
 
 @pytest.fixture(scope="module")
-def reference(tiny: Any) -> np.ndarray:
-    from edgevit.graph.execute import Executor
-
-    with Executor(tiny.onnx.path, exact=True) as executor:
-        return executor.run(tiny.images)["logits"]
-
-
-@pytest.fixture(scope="module")
 def made(tiny: Any, whole_plan: Any, build_with: Any) -> Any:
     """(precision) -> the tiny model's build; not to be changed."""
     done: dict[str, Any] = {}

@@ -13,8 +13,8 @@ import numpy as np
 
 from edgevit.errors import BundleError, InputError, missing_package
 from edgevit.targets.base import ClosedSession
-from edgevit.targets.flatbuffer import file_identifier
-from edgevit.targets.processor import best_instruction_set, instruction_sets
+from edgevit.targets.execution import int8_execution
+from edgevit.targets.flatbuffer import read_identified
 from edgevit.types import Engine, ExecutedLayer, Execution
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class LitertSession:
         self.engine = Engine(name=build.engine.name, version=build.engine.version, device="CPU")
         self._build = build
         self._batches = sorted((int(size) for size in build.options["batches"].split(",")), reverse=True)
-        content = _checked(path)
+        content = read_identified(path, IDENTIFIER, "a LiteRT model", "damaged, of another schema or no .tflite file")
         self._pool: queue.LifoQueue[_Opened] | None = queue.LifoQueue()
         threads = None if options.threads is None else max(1, options.threads // options.streams)
         for _ in range(max(1, options.streams)):
@@ -88,20 +88,10 @@ class LitertSession:
             layers = tuple(_layers(opened.interpreter, self._build.precision, left_float))
         finally:
             pool.put(opened)
-        wanted = [layer for layer in layers if layer.requested == "int8"]
-        done = [layer for layer in wanted if layer.executed == "int8"]
-        return Execution(
-            precision="int8" if len(done) > len(layers) / 2 else "float32",
+        return int8_execution(
+            layers,
             provider="LiteRT with XNNPACK",
-            instruction_set=best_instruction_set(instruction_sets()),
-            quantized_requested=len(wanted),
-            quantized_executed=len(done),
-            layers=layers,
-            warnings=tuple(
-                f"{layer.name} was asked for in int8 and runs in {layer.executed}: the plan has no output scale for it"
-                for layer in wanted
-                if layer not in done
-            ),
+            why=": the plan has no output scale for it",
         )
 
     def close(self) -> None:
@@ -163,21 +153,6 @@ def _pieces(rows: int, batches: list[int], name: str) -> list[tuple[int, int]]:
             "batches=1 among them"
         )
     return pieces
-
-
-def _checked(path: Path) -> bytes:
-    """The file's content, refused where its first bytes already say that it is none."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"expected {path}, which cannot be read: {error.strerror}; export it again") from error
-    found = file_identifier(content)
-    if found != IDENTIFIER:
-        raise BundleError(
-            f"expected a LiteRT model at {path} (identifier {IDENTIFIER}), found {repr(found) if found else 'none'}; "
-            "it is damaged, of another schema or no .tflite file, export it again"
-        )
-    return content
 
 
 def _layers(interpreter: Any, precision: str, left_float: list[str]) -> Iterator[ExecutedLayer]:
