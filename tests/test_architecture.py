@@ -41,7 +41,6 @@ NEEDS_TORCH = {
     },
 }
 LONG = {
-    "edgevit.types": "one list of values, without logic",
     "edgevit.cli": "one declaration for each option, without logic",
 }
 ON_THE_DEVICE = ("edgevit.runtime.", "edgevit.bundle.", "edgevit.preprocess.", "edgevit.targets.", "edgevit.files.")
