@@ -1,0 +1,88 @@
+"""`edgevit bench` and `edgevit parity`: how fast and how close a bundle's builds are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgevit.cli.application import app, command
+from edgevit.cli.options import BundlePath, Debug, Json, SetOption, Targets, TheseBuilds
+
+if TYPE_CHECKING:
+    from edgevit.terminal import Terminal
+
+
+@app.command(
+    epilog="Examples: `edgevit bench out --batch-size 1 --batch-size 8 --json > old.json`, later `--compare old.json`; "
+    "of a translator `edgevit bench out --tokens 64 --beams 1 --beams 4 --without-cache`"
+)
+def bench(
+    bundle: BundlePath,
+    target: Targets = None,
+    batch_size: Annotated[list[int] | None, typer.Option(metavar="N", help="Repeatable.")] = None,
+    threads: Annotated[list[int] | None, typer.Option(metavar="N", help="Compute threads; repeatable.")] = None,
+    seconds: Annotated[float, typer.Option(metavar="S", help="Measuring time per build and setting.")] = 3.0,
+    rounds: Annotated[int, typer.Option(metavar="N", help="The builds take turns this often.")] = 10,
+    source_length: Annotated[int | None, typer.Option(metavar="N", help="Texts: tokens of each text. 16.")] = None,
+    tokens: Annotated[int | None, typer.Option(metavar="N", help="Translations: tokens written for each. 32.")] = None,
+    beams: Annotated[
+        list[int] | None, typer.Option(metavar="N", help="Translations: beams of a search; repeatable. 1 and 4.")
+    ] = None,
+    without_cache: Annotated[
+        bool, typer.Option("--without-cache", help="Translations: also by reading all tokens again for each.")
+    ] = False,
+    cold_starts: Annotated[int, typer.Option(metavar="N", help="Process starts per build; 0 for none.")] = 3,
+    compare: Annotated[
+        Path | None, typer.Option(metavar="OLD.json", help="An earlier --json; says what became slower or faster.")
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure latency, throughput, cold start and memory of BUNDLE's builds, interleaved, each in its own process."""
+
+    def work(terminal: Terminal) -> int:
+        from edgevit.measure import BenchOptions, compare_reports
+        from edgevit.pipeline import bench as measure
+        from edgevit.pipeline import read_bench
+
+        old = None if compare is None else read_bench(compare)
+        options = BenchOptions(
+            targets=tuple(target or ()),
+            batch_sizes=tuple(batch_size or (1,)),
+            threads=tuple(threads or ()),
+            seconds=seconds,
+            rounds=rounds,
+            cold_starts=cold_starts,
+            source_length=source_length,
+            tokens=tokens,
+            beams=tuple(beams or ()),
+            without_cache=without_cache,
+        )
+        report = measure(bundle, options, terminal.progress)
+        terminal.bench(report, None if old is None else compare_reports(old, report))
+        return 0
+
+    command(work, json, debug)
+
+
+@app.command(epilog="Example: `edgevit parity out --evaluation val/ --target openvino:int8`")
+def parity(
+    bundle: BundlePath,
+    evaluation: SetOption = None,
+    target: TheseBuilds = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare BUNDLE's builds with the float reference on evaluation samples."""
+
+    def work(terminal: Terminal) -> int:
+        from edgevit.pipeline import parity as compare_builds
+
+        report = compare_builds(bundle, evaluation, target, terminal.progress)
+        terminal.parity(report)
+        verdicts = {rung.verdict for rung in report.rungs}
+        return 1 if "failed" in verdicts else 3 if verdicts == {"not executed"} else 0
+
+    command(work, json, debug)

@@ -1,0 +1,39 @@
+"""What several commands take, declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else there.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A directory that `edgevit export` wrote.")]
+Targets = Annotated[
+    list[str] | None,
+    typer.Option("--target", "-t", metavar="T[:PRECISION]", help="openvino:int8, onnxruntime:float32, …; repeatable."),
+]
+OneTarget = Annotated[
+    str | None, typer.Option("--target", "-t", metavar="T[:PRECISION]", help="Use this build instead of the best one.")
+]
+TheseBuilds = Annotated[
+    str | None, typer.Option("--target", "-t", metavar="T[:PRECISION]", help="Only these builds; all without it.")
+]
+SetOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SET",
+        help="A TOML of calibration/, a folder of images (class folders give labels), texts as .jsonl, .csv or .txt "
+        "(columns text and label, tags or target), zoo:…",
+    ),
+]
+TASKS = (
+    "image-classification",
+    "image-features",
+    "text-classification",
+    "token-classification",
+    "translation",
+)
+MODEL_FORMS = "zoo:NAME, a Hugging Face directory, timm:ARCH, a .pt2 or .onnx file, package.module:factory."
+Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="The checkpoint file of timm: and factories.")]
