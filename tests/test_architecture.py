@@ -15,6 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = (
     "ai_edge_litert",
     "coremltools",
+    "cuda",
     "executorch",
     "jinja2",
     "matplotlib",
@@ -28,6 +29,7 @@ HEAVY = (
     "scipy",
     "sklearn",
     "tensorrt",
+    "tensorrt_rtx_bindings",
     "timm",
     "tokenizers",
     "torch",
