@@ -15,7 +15,6 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = (
     "ai_edge_litert",
     "coremltools",
-    "cuda",
     "executorch",
     "jinja2",
     "matplotlib",
