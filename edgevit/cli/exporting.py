@@ -57,7 +57,9 @@ def export(
     gpu: Annotated[str | None, typer.Option(metavar="SM,…", help="Cards of tensorrt-rtx builds: sm86,sm89.")] = None,
     min_delegated: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", help="Least share of an executorch build's multiply-accumulates in XNNPACK."),
+        typer.Option(
+            metavar="SHARE", help="Least share of the multiply-accumulates of executorch and litert builds in XNNPACK."
+        ),
     ] = None,
     max_size: Annotated[
         str | None,
@@ -78,6 +80,7 @@ def export(
         from edgevit.pipeline import export as make
         from edgevit.pipeline.finishing import with_cards, with_option
         from edgevit.pipeline.size_budget import choose, parse_size, with_every_precision
+        from edgevit.targets.delegation import REPORTING
 
         wanted = _overridden(
             read_recipe(recipe) if recipe else Recipe(model=model),
@@ -103,7 +106,7 @@ def export(
         )
         wanted = wanted if gpu is None else with_cards(wanted, gpu)
         if min_delegated is not None:
-            wanted = with_option(wanted, "executorch", "min_delegated", f"{min_delegated:g}")
+            wanted = with_option(wanted, REPORTING, "min_delegated", f"{min_delegated:g}")
         limit = None
         if max_size is not None:
             limit, wanted = parse_size(max_size), with_every_precision(wanted)

@@ -74,15 +74,17 @@ def finish_or_serve(
 
 def with_cards(recipe: Recipe, gpu: str) -> Recipe:
     """The recipe with `gpu` for its tensorrt-rtx builds. Raises InputError with the choices, or where it has none."""
-    return with_option(recipe, "tensorrt-rtx", "gpu", ",".join(parse_architectures(gpu)))
+    return with_option(recipe, ("tensorrt-rtx",), "gpu", ",".join(parse_architectures(gpu)))
 
 
-def with_option(recipe: Recipe, target: str, key: str, value: str) -> Recipe:
-    """The recipe with one option more for all its builds of `target`. Raises InputError where it has none."""
-    texts = [text for text in (*recipe.targets, *recipe.when_available) if parse_target(text)[0] == target]
+def with_option(recipe: Recipe, targets: tuple[str, ...], key: str, value: str) -> Recipe:
+    """The recipe with one option more for all its builds of `targets`. Raises InputError where it has none."""
+    texts = [text for text in (*recipe.targets, *recipe.when_available) if parse_target(text)[0] in targets]
     if not texts:
         flag = key.replace("_", "-")
-        raise InputError(f"expected a target {target} for --{flag} {value}, found {', '.join(recipe.targets)}")
+        raise InputError(
+            f"expected a target {' or '.join(targets)} for --{flag} {value}, found {', '.join(recipe.targets)}"
+        )
     options = {**recipe.options, **{text: {**recipe.options.get(text, {}), key: value} for text in texts}}
     return msgspec.structs.replace(recipe, options=options)
 

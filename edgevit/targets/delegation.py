@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgevit.errors import BundleError
+from edgevit.errors import BuildError, BundleError
 from edgevit.types import ExecutedLayer, Value
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 FILE = "delegation.json"
+REPORTING = ("executorch", "litert")
+"""The targets that write it, and that a share can be demanded of."""
 
 
 class Fallback(Value, frozen=True, kw_only=True):
@@ -58,6 +60,24 @@ class Delegation(Value, frozen=True, kw_only=True):
     def listed_fallbacks(self) -> str:
         """The operators that fell back, most expensive and most frequent first, with why."""
         return "; ".join(f"{one.count} {one.operator} ({one.reason})" for one in self.fallbacks) or "none"
+
+
+def least_share(text: str) -> float | None:
+    """The option `min_delegated` as a share of multiply-accumulates; None for what is none."""
+    try:
+        share = float(text)
+    except ValueError:
+        return None
+    return share if 0 <= share <= 1 else None
+
+
+def check_share(delegation: Delegation, least: float, build: str) -> None:
+    """Raises BuildError where less than `least` of the multiply-accumulates are delegated."""
+    if delegation.share_of_macs < least:
+        raise BuildError(
+            f"expected at least {100 * least:g} % of {build}'s multiply-accumulates in {delegation.delegate}, found "
+            f"{delegation.summary()}; left: {delegation.listed_fallbacks()}"
+        )
 
 
 def write_delegation(delegation: Delegation, directory: Path) -> None:

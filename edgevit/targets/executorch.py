@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgevit.errors import BuildError, InputError
-from edgevit.targets.delegation import write_delegation
+from edgevit.targets.delegation import check_share, least_share, write_delegation
 from edgevit.targets.installed import installed_version, with_exporter
 from edgevit.targets.torch_source import image_module
 from edgevit.targets.xnnpack.session import PROGRAM, ExecutorchSession, import_executorch
@@ -57,11 +57,7 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
     fixed = first if isinstance(first, int) else None
     lowered = lower(model, source, precision, CaptureOptions(batch=fixed, max_batch=largest))
     delegation = lowered.delegation
-    if delegation.share_of_macs < least:
-        raise BuildError(
-            f"expected at least {100 * least:g} % of {name}:{precision}'s multiply-accumulates in "
-            f"{delegation.delegate}, found {delegation.summary()}; left: {delegation.listed_fallbacks()}"
-        )
+    check_share(delegation, least, f"{name}:{precision}")
     (out / PROGRAM).write_bytes(lowered.program)
     write_delegation(delegation, out)
     return {"backend": delegation.delegate, "max_batch": str(fixed or largest), "delegated": delegation.summary()}
@@ -82,10 +78,7 @@ def _settings(options: dict[str, str]) -> tuple[int, float]:
     largest, least = options.get("max_batch", str(MAX_BATCH)), options.get("min_delegated", "0")
     if not largest.isdecimal() or int(largest) < 2:
         raise InputError(f"expected options of {name} ({OPTIONS}), found max_batch={largest}; give at least 2")
-    try:
-        share = float(least)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
+    share = least_share(least)
+    if share is None:
         raise InputError(f"expected options of {name} ({OPTIONS}), found min_delegated={least}")
     return int(largest), share

@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgevit.errors import BuildError, InputError
+from edgevit.targets.delegation import check_share, least_share, write_delegation
 from edgevit.targets.installed import installed_version, with_exporter
-from edgevit.targets.tflite.session import MODEL, LitertSession, import_interpreter
+from edgevit.targets.tflite.session import MODEL, NO_OUTPUT_SCALE, LitertSession, allocated, import_interpreter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +27,7 @@ name = "litert"
 precisions: tuple[Precision, ...] = ("float32", "int8", "int8d")
 
 INSTALL = "pip install 'edgevit[litert]'"
-OPTIONS = "batches=1,8, those that get a graph of their own"
+OPTIONS = "batches=1,8, those that get a graph of their own; min_delegated=0…1, of multiply-accumulates"
 BATCHES = "1,8"
 
 
@@ -40,18 +41,19 @@ def why_not(precision: Precision) -> str:
 
 
 def build(source: BuildSource, precision: Precision, options: dict[str, str], out: Path) -> dict[str, str]:
-    """Writes model.tflite.
+    """Writes model.tflite and delegation.json: what of it XNNPACK executes, as LiteRT's interpreter itself says.
 
     Raises InputError for a model whose inputs are not float32 or have further dynamic dimensions, BuildError for an
-    operator that is not known here or without a plan.
+    operator that is not known here, without a plan, or where less than `min_delegated` is delegated.
     """
-    batches = _batches(source.onnx.signature, options)
+    batches, least = _settings(source.onnx.signature, options)
     import_interpreter()
     _check_inputs(source.onnx.signature)
     if precision != "float32" and source.plan is None:
         raise BuildError(f"expected a plan for {name}:{precision}, found none; calibrate first")
 
     from edgevit.graph import storage
+    from edgevit.targets.tflite.counting import count_delegation
     from edgevit.targets.tflite.model import GraphWriter, ModelWriter
     from edgevit.targets.tflite.operators import GraphTranslation
 
@@ -62,8 +64,13 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
     for batch in batches:
         key = f"batch_{batch}"
         GraphTranslation(graph, GraphWriter(writer, key), batch, precision, entries).write(key)
-    (out / MODEL).write_bytes(writer.content())
-    used = {"batches": ",".join(str(batch) for batch in batches)}
+    content = writer.content()
+    reasons = dict.fromkeys(left_float, NO_OUTPUT_SCALE)
+    delegation = count_delegation(allocated(content), precision, reasons)
+    check_share(delegation, least, f"{name}:{precision}")
+    (out / MODEL).write_bytes(content)
+    write_delegation(delegation, out)
+    used = {"batches": ",".join(str(batch) for batch in batches), "delegated": delegation.summary()}
     return {**used, "left_float": ", ".join(left_float)} if left_float else used
 
 
@@ -102,9 +109,9 @@ def _check_inputs(signature: Signature) -> None:
             )
 
 
-def _batches(signature: Signature, options: dict[str, str]) -> tuple[int, ...]:
-    """Raises InputError for options that make no sense."""
-    unknown = sorted(set(options) - {"batches"})
+def _settings(signature: Signature, options: dict[str, str]) -> tuple[tuple[int, ...], float]:
+    """(batches, least share of multiply-accumulates). Raises InputError for options that make no sense."""
+    unknown = sorted(set(options) - {"batches", "min_delegated"})
     if unknown:
         raise InputError(f"expected options of {name} ({OPTIONS}), found {unknown[0]}={options[unknown[0]]}")
     first = signature.inputs[0].shape[0]
@@ -115,4 +122,7 @@ def _batches(signature: Signature, options: dict[str, str]) -> tuple[int, ...]:
         raise InputError(f"expected options of {name} ({OPTIONS}), found batches={wanted}")
     if fixed and wanted != str(first):
         raise InputError(f"expected the batch {first} that the model was traced with for {name}, found {wanted}")
-    return tuple(sorted({int(size) for size in sizes}))
+    least = least_share(options.get("min_delegated", "0"))
+    if least is None:
+        raise InputError(f"expected options of {name} ({OPTIONS}), found min_delegated={options['min_delegated']}")
+    return tuple(sorted({int(size) for size in sizes})), least

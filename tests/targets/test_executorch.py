@@ -273,7 +273,7 @@ def test_too_little_delegated_is_a_build_error_that_says_what_and_why(volumetric
 def test_the_command_line_demands_a_share(inside: Any, tmp_path: Any) -> None:
     done = inside("export", "zoo:digits-vit", tmp_path / "out", "-t", "onnxruntime", "--min-delegated", "0.95")
     assert done.status == 2
-    assert "expected a target executorch for --min-delegated 0.95, found onnxruntime" in done.complaint
+    assert "expected a target executorch or litert for --min-delegated 0.95, found onnxruntime" in done.complaint
 
 
 # ---------------------------------------------------------------------------------------------- what is wrong

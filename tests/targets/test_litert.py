@@ -17,6 +17,7 @@ from edgevit.errors import BuildError, BundleError, InputError, UnavailableError
 from edgevit.parity.metrics import sqnr_db
 from edgevit.targets import get_target, litert, parse_target
 from edgevit.targets.base import Availability, BuildSource, ClosedSession, OpenOptions
+from edgevit.targets.delegation import read_delegation
 from edgevit.types import OnnxModel, Signature, TensorSpec
 
 needs_litert = pytest.mark.skipif(
@@ -67,7 +68,13 @@ def test_building_and_opening_without_the_wheel_exit_with_3(tiny: Any, tmp_path:
 
 @pytest.mark.parametrize(
     ("options", "found"),
-    [({"threads": "2"}, "threads=2"), ({"batches": "0"}, "batches=0"), ({"batches": "1,x"}, "batches=1,x")],
+    [
+        ({"threads": "2"}, "threads=2"),
+        ({"batches": "0"}, "batches=0"),
+        ({"batches": "1,x"}, "batches=1,x"),
+        ({"min_delegated": "95%"}, "min_delegated=95%"),
+        ({"min_delegated": "1.5"}, "min_delegated=1.5"),
+    ],
 )
 def test_bad_options_are_found_before_any_work(tiny: Any, tmp_path: Any, options: Any, found: str) -> None:
     with pytest.raises(InputError, match=f"expected options of litert.*found {found}"):
@@ -212,6 +219,116 @@ def test_another_dynamic_dimension_is_refused(tiny: Any, tmp_path: Any) -> None:
         BuildError, match=r"no dynamic dimension but batch in a graph for litert, found 4\*batch at gelu"
     ):
         litert.build(BuildSource(float_model=None, onnx=model), "float32", {}, tmp_path)
+
+
+# ------------------------------------------------------------------------------------- what is delegated
+
+
+@needs_litert
+@pytest.mark.parametrize("precision", litert.precisions)
+def test_the_report_counts_what_the_interpreter_handed_over(precision: str, made: Any, tiny: Any) -> None:
+    build = made(precision)
+    delegation = read_delegation(build.directory)
+    tokens, width, hidden = 17, 32, 64
+    block = tokens * width * (4 * width + 2 * hidden) + 2 * tokens * tokens * width
+    assert delegation.macs == 2 * block + 16 * width * 3 * 64 + width * 10
+    assert delegation.share_of_macs == delegation.share_of_operators == 1
+    assert (delegation.partitions, delegation.fallbacks) == (1, ())
+    assert delegation.summary() == build.build.options["delegated"]
+    assert delegation.summary() in build.open().execution().provider
+    assert {layer.kernel.partition(" ")[0] for layer in delegation.layers} == {"XNNPACK"}
+
+
+def strange_file() -> bytes:
+    """Batch 2: a linear layer, a convolution whose filter is computed, and a gather of an odd kind."""
+    from edgevit.targets.tflite.model import GraphWriter, ModelWriter
+
+    writer = ModelWriter("strange")
+    graph = GraphWriter(writer, "strange")
+    given = graph.tensor("given", (2, 4, 4))
+    weight, bias = (graph.constant(name, np.ones(shape, np.float32)) for name, shape in (("w", (4, 4)), ("b", (4,))))
+    linear, image = graph.tensor("linear", (2, 4, 4)), graph.tensor("image", (2, 1, 4, 4))
+    graph.operator("FULLY_CONNECTED", [given, weight, bias], [linear], "FullyConnectedOptions", {"keepNumDims": True})
+    shapes = [
+        graph.constant(name, np.asarray(size, np.int32)) for name, size in (("s", (2, 1, 4, 4)), ("k", (4, 1, 2, 4)))
+    ]
+    graph.operator("RESHAPE", [linear, shapes[0]], [image], "ReshapeOptions", {"newShape": [2, 1, 4, 4]})
+    kernel, result = graph.tensor("kernel", (4, 1, 2, 4)), graph.tensor("result", (2, 1, 3, 4))
+    graph.operator("RESHAPE", [linear, shapes[1]], [kernel], "ReshapeOptions", {"newShape": [4, 1, 2, 4]})
+    fields = {"padding": 1, "strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
+    graph.operator("CONV_2D", [image, kernel, bias], [result], "Conv2DOptions", fields)
+    rows, chosen = graph.constant("rows", np.asarray([2, 0], np.int32)), graph.tensor("chosen", (2, 1, 2, 4))
+    graph.operator("GATHER", [result, rows], [chosen], "GatherOptions", {"axis": 2})
+    graph.finish("batch_2", {"given": given}, {"chosen": chosen})
+    return writer.content()
+
+
+@needs_litert
+def test_what_falls_back_is_listed_with_what_it_costs() -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    from edgevit.targets.delegation import check_share
+    from edgevit.targets.tflite.counting import count_delegation
+    from edgevit.targets.tflite.session import allocated
+
+    content = strange_file()
+    delegation = count_delegation(allocated(content), "float32", {})
+    assert (delegation.operators, delegation.operators_delegated) == (5, 3)
+    assert (delegation.macs, delegation.macs_delegated) == (4 * 4 * 4 + 3 * 4 * 8, 4 * 4 * 4)
+    conv, gather = delegation.fallbacks
+    assert (conv.operator, conv.count, conv.macs) == ("CONV_2D", 1, 3 * 4 * 8)
+    assert gather.reason == "the delegate takes none of its kind, here float32, int32 → float32"
+    assert [layer.kernel for layer in delegation.layers] == ["XNNPACK FULLY_CONNECTED", "builtin CONV_2D"]
+    message = r"at least 95 % of strange's multiply-accumulates in XNNPACK, found 40\.0 % .*left: 1 CONV_2D .*1 GATHER"
+    with pytest.raises(BuildError, match=message):
+        check_share(delegation, 0.95, "strange")
+    check_share(delegation, 0.4, "strange")
+    # Another way to ask: one part per operator. Then each is listed alone, with the tensors that it makes.
+    single = Interpreter(model_content=content, experimental_disable_delegate_node_fusion=True)
+    single.allocate_tensors()
+    every = single._get_ops_details()
+    handed = {tuple(one["outputs"]) for one in every if one["op_name"] == "DELEGATE"}
+    own = [one for one in every if one["op_name"] != "DELEGATE"]
+    assert [one["op_name"] for one in own if tuple(one["outputs"]) not in handed] == ["CONV_2D", "GATHER"]
+
+
+@needs_litert
+def test_too_little_delegated_is_a_build_error_that_leaves_nothing(
+    tiny: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interpreter without its delegate, as in a LiteRT that was built so."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    def without_delegate(content: bytes) -> Any:
+        plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        made = Interpreter(model_content=content, experimental_op_resolver_type=plain)
+        made.allocate_tensors()
+        return made
+
+    monkeypatch.setattr(litert, "allocated", without_delegate)
+    source = BuildSource(float_model=None, onnx=tiny.onnx)
+    message = "at least 95 % of litert:float32's .* found 0.0 % .*the delegate took nothing of this graph"
+    with pytest.raises(BuildError, match=message) as caught:
+        litert.build(source, "float32", {"min_delegated": "0.95"}, tmp_path)
+    assert caught.value.exit_status == 1 and list(tmp_path.iterdir()) == []
+    assert "0.0 % of multiply-accumulates" in litert.build(source, "float32", {}, tmp_path)["delegated"]
+
+
+@needs_litert
+@pytest.mark.parametrize("layer", ["patch_embed.proj.weight", "blocks.0.mlp.fc1.weight"])
+def test_scales_that_end_the_process_are_refused(layer: str, whole_plan: Any, tiny: Any, build_with: Any) -> None:
+    """LiteRT 2.3.0 aborts while it opens a file whose input · weight / output scale is 256 or more."""
+    entry = next(one for one in whole_plan.layers if one.name == layer)
+    largest = entry.input_scale * max(entry.weight_scale)
+
+    def planned(ratio: float) -> Any:
+        changed = msgspec.structs.replace(entry, output_scale=largest / ratio)
+        layers = tuple(changed if one.name == layer else one for one in whole_plan.layers)
+        return msgspec.structs.replace(whole_plan, layers=layers)
+
+    assert build_with(tiny.onnx, "litert:int8", planned(250)).open().run(tiny.images)["logits"].shape == (12, 10)
+    with pytest.raises(BuildError, match=f"below 256 for litert, found 300 at {layer}.*--skip {layer[:-7]}"):
+        build_with(tiny.onnx, "litert:int8", planned(300))
 
 
 # ------------------------------------------------------------------------------------- what is executed

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from edgevit.targets.tflite.model import GraphWriter
     from edgevit.types import LayerPlan, Precision
 
+LARGEST_FACTOR = 256
+"""Of input · weight / output scale: LiteRT 2.3.0 ends the process while it opens a file with this or more."""
 ARITHMETIC = {"Add": "ADD", "Mul": "MUL", "Sub": "SUB", "Div": "DIV"}
 
 
@@ -128,6 +130,7 @@ class GraphTranslation:
         integers = scales is not None and self.precision == "int8"
         if integers:
             assert entry is not None
+            _check_factor(entry)
             source = self._codes(f"{layer.node}.codes", source, entry.input_scale)
         stored: NDArray[Any] = weight if scales is None else quantize(weight, scales, 0, narrow=True)
         if is_conv:
@@ -214,9 +217,26 @@ class GraphTranslation:
         self.to.operator("SPLIT", [axis, source], outputs, "SplitOptions", {"numSplits": len(outputs)})
 
     def _gather(self, node: ir.Node) -> None:
+        assert node.inputs[0] is not None and node.inputs[1] is not None
+        if not node.inputs[1].shape:  # one row, which XNNPACK takes as a slice and leaves as a gather
+            self._row(node, int(self._number(node.inputs[1])))
+            return
         index = self.to.constant(f"{node.name}.index", self._number(node.inputs[1]).astype(np.int32))
         fields = {"axis": _attribute(node, "axis", 0)}
         self.to.operator("GATHER", [self._read(node.inputs[0]), index], [self._new(node)], "GatherOptions", fields)
+
+    def _row(self, node: ir.Node, row: int) -> None:
+        shape, axis = self.shape(node.inputs[0]), _attribute(node, "axis", 0)
+        begin, size = [0] * len(shape), list(shape)
+        begin[axis], size[axis] = row % shape[axis], 1
+        name = str(node.outputs[0].name)
+        numbers = [
+            self.to.constant(f"{name}.{key}", np.asarray(value, np.int32))
+            for key, value in (("begin", begin), ("size", size))
+        ]
+        made = self.to.tensor(f"{name}.row", tuple(size))
+        self.to.operator("SLICE", [self._read(node.inputs[0]), *numbers], [made], "SliceOptions")
+        self.values[name] = self._reshaped(name, made, self.shape(node.outputs[0]))
 
     def _gelu(self, node: ir.Node) -> None:
         self._simple(node, "GELU", "GeluOptions", {"approximate": _attribute(node, "approximate", "none") == "tanh"})
@@ -291,6 +311,18 @@ class GraphTranslation:
         permutation = self.to.constant(f"{name}.order", np.asarray(order, np.int32))
         self.to.operator("TRANSPOSE", [source, permutation], [made], "TransposeOptions")
         return made
+
+
+def _check_factor(entry: LayerPlan) -> None:
+    """Raises BuildError for scales of a plan that no calibration gives, and that LiteRT does not survive."""
+    assert entry.output_scale is not None
+    factor = entry.input_scale * max(entry.weight_scale) / entry.output_scale
+    if factor >= LARGEST_FACTOR:
+        raise BuildError(
+            f"expected input scale · weight scale / output scale below {LARGEST_FACTOR} for litert, found {factor:.4g} "
+            f"at {entry.name}; correct the plan, or leave the layer in float (--skip "
+            f"{entry.name.removesuffix('.weight')})"
+        )
 
 
 def _attribute(node: ir.Node, name: str, default: Any) -> Any:

@@ -15,7 +15,8 @@ from edgevit.errors import BundleError, InputError, missing_package
 from edgevit.targets.base import ClosedSession
 from edgevit.targets.execution import int8_execution
 from edgevit.targets.flatbuffer import read_identified
-from edgevit.types import Engine, ExecutedLayer, Execution
+from edgevit.targets.tflite.counting import count_delegation
+from edgevit.types import Engine, Execution
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +29,7 @@ MODEL = "model.tflite"
 IDENTIFIER = "TFL3"
 REMARK = "INFO: "
 STANDARD_ERROR = 2
-LAYERS = ("FULLY_CONNECTED", "CONV_2D")
+NO_OUTPUT_SCALE = "the plan has no output scale for it"
 
 
 def import_interpreter() -> Any:
@@ -47,7 +48,8 @@ class LitertSession:
     """
 
     def __init__(self, directory: Path, build: Build, options: OpenOptions) -> None:
-        interpreter, path = import_interpreter(), directory / MODEL
+        import_interpreter()
+        path = directory / MODEL
         self.signature = build.signature
         self.engine = Engine(name=build.engine.name, version=build.engine.version, device="CPU")
         self._build = build
@@ -56,7 +58,7 @@ class LitertSession:
         self._pool: queue.LifoQueue[_Opened] | None = queue.LifoQueue()
         threads = None if options.threads is None else max(1, options.threads // options.streams)
         for _ in range(max(1, options.streams)):
-            self._pool.put(_opened(interpreter, content, path, self._batches, threads))
+            self._pool.put(_opened(content, path, self._batches, threads))
 
     def run(self, inputs: Arrays) -> Arrays:
         """Thread-safe; at most `streams` calls execute at the same time, others wait."""
@@ -85,14 +87,12 @@ class LitertSession:
         left_float = [name for name in self._build.options.get("left_float", "").split(", ") if name]
         opened = pool.get()
         try:
-            layers = tuple(_layers(opened.interpreter, self._build.precision, left_float))
+            reasons = dict.fromkeys(left_float, NO_OUTPUT_SCALE)
+            delegation = count_delegation(opened.interpreter, self._build.precision, reasons)
         finally:
             pool.put(opened)
-        return int8_execution(
-            layers,
-            provider="LiteRT with XNNPACK",
-            why=": the plan has no output scale for it",
-        )
+        provider = f"LiteRT with {delegation.delegate}: {delegation.summary()}"
+        return int8_execution(delegation.layers, provider=provider, why=f": {NO_OUTPUT_SCALE}")
 
     def close(self) -> None:
         self._pool = None
@@ -106,12 +106,18 @@ class _Opened:
         self.runners = {size: interpreter.get_signature_runner(f"batch_{size}") for size in batches}
 
 
-def _opened(interpreter: Any, content: bytes, path: Path, batches: list[int], threads: int | None) -> _Opened:
+def allocated(content: bytes, threads: int | None = None) -> Any:
+    """An interpreter whose delegate has taken what it takes. Raises ValueError or RuntimeError as LiteRT does."""
+    interpreter = import_interpreter()
+    with _without_remarks():
+        made = interpreter(model_content=content, num_threads=threads)
+        made.allocate_tensors()
+    return made
+
+
+def _opened(content: bytes, path: Path, batches: list[int], threads: int | None) -> _Opened:
     try:
-        with _without_remarks():
-            made = interpreter(model_content=content, num_threads=threads)
-            made.allocate_tensors()
-            return _Opened(made, batches)
+        return _Opened(allocated(content, threads), batches)
     except (ValueError, RuntimeError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise BundleError(
@@ -153,17 +159,3 @@ def _pieces(rows: int, batches: list[int], name: str) -> list[tuple[int, int]]:
             "batches=1 among them"
         )
     return pieces
-
-
-def _layers(interpreter: Any, precision: str, left_float: list[str]) -> Iterator[ExecutedLayer]:
-    """Its own list of operators; what is in `left_float` was asked for in int8."""
-    details = {one["index"]: one for one in interpreter.get_tensor_details()}
-    for operator in interpreter._get_ops_details():
-        if operator["op_name"] not in LAYERS:
-            continue
-        source, weight = (details[index] for index in operator["inputs"][:2])
-        narrow = weight["dtype"] == np.int8
-        executed = "int8" if narrow and (precision == "int8d" or source["dtype"] == np.int8) else "float32"
-        requested = "int8" if narrow or weight["name"] in left_float else "float32"
-        name, kernel = weight["name"].removesuffix(".weight"), operator["op_name"]
-        yield ExecutedLayer(name=name, requested=requested, executed=executed, kernel=kernel)
