@@ -35,7 +35,10 @@ HEAVY = (
     "transformers",
 )
 NEEDS_TORCH = {
-    "edgevit.sources.huggingface_modules": "its class is a torch module; it is imported only where one is made",
+    **{
+        f"edgevit.sources.huggingface.{name}": "its classes are torch modules; it is imported only where one is made"
+        for name in ("image_modules", "text_modules")
+    },
     **{
         f"edgevit.zoo.{name}": "it makes or runs torch modules; it is imported only where one is made"
         for name in ("vit", "transformer", "recurrent", "sharing", "initialize", "generate")

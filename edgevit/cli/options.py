@@ -32,6 +32,7 @@ TASKS = (
     "image-classification",
     "image-features",
     "text-classification",
+    "text-features",
     "token-classification",
     "translation",
 )

@@ -87,7 +87,7 @@ METRICS: dict[Task, str] = {
 
 
 def task_metric(task: Task, classes: Sequence[str] = ()) -> TaskMetric | None:
-    """The metric of a task; None for `image-features`, whose outputs are no answers to be right or wrong.
+    """The metric of a task; None for features of images and texts, whose outputs are no answers to be right or wrong.
 
     Also for `translation`, whose answers are not in its outputs: `parity.sequences` has a loop to run.
     """

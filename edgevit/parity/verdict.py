@@ -3,7 +3,7 @@
 1. An output that is NaN or infinite: failed, whatever the rest says.
 2. An untrained model: closeness, an SQNR floor by precision. Its labels mean nothing, and its near-equal scores let
    the answer change under errors that no trained model would notice, so neither accuracy nor agreement can decide.
-3. A task without class scores (`image-features`): floors on the mean and the smallest cosine.
+3. A task without class scores (features of images or texts): floors on the mean and the smallest cosine.
 4. Labelled samples: non-inferiority of accuracy within the margin (`statistics.non_inferiority`).
 5. Unlabelled samples: agreement with the reference, whose labels stand in for the truth; the reason says so.
 """

@@ -129,8 +129,9 @@ class Model:
 
         Models of images take a file, bytes, a PIL image or a uint8 array (H, W[, C]): classification gives a
         `Classification`, features a float32 vector. Models of texts take a str or UTF-8 bytes: classification gives a
-        `Classification`, token classification a `Tagging`, translation a `Translation`; `beams`, `max_length` and
-        `length_penalty` are for translation alone. Raises PreprocessError for what is no image or no text.
+        `Classification`, token classification a `Tagging`, features a float32 vector, translation a `Translation`;
+        `beams`, `max_length` and `length_penalty` are for translation alone. Raises PreprocessError for what is no
+        image or no text.
         """
         many = isinstance(item, list | tuple)
         items = list(item) if many else [item]
@@ -175,15 +176,17 @@ class Model:
         return results
 
     def _label(self, items: list[Any], top: int) -> list[Any]:
-        tags = self._bundle.manifest.task == "token-classification"
+        task = self._bundle.manifest.task
         results: list[Any] = [None] * len(items)
         for places, rows, batch in text_batches(items, self._texts, self.tokenizer, self._check.fixed_batch):
             self._check(batch)  # a build of fixed lengths says which it takes
-            logits = self._session.run(batch)[self.signature.outputs[0].name]
-            for place, row, values in zip(places, rows, logits, strict=True):
-                results[place] = (
-                    tagging(values, row, self.labels) if tags else text_class(values, row, self.labels, top)
-                )
+            outputs = self._session.run(batch)[self.signature.outputs[0].name]
+            for place, row, values in zip(places, rows, outputs, strict=True):
+                if task == "token-classification":
+                    results[place] = tagging(values, row, self.labels)
+                else:
+                    features = task == "text-features"
+                    results[place] = values if features else text_class(values, row, self.labels, top)
         return results
 
     def _translate(self, items: list[Any], changes: Changes) -> list[Any]:

@@ -27,10 +27,11 @@ COLUMNS = {"text": "text", "source": "text", "label": "label", "kind": "label", 
 """What a column is called in a file, to what it holds; others are passed over, files of texts often have some."""
 TRUTHS: dict[Task, str] = {
     "text-classification": "label",
+    "text-features": "",
     "token-classification": "tags",
     "translation": "target",
 }
-"""The column that a task's samples are judged by."""
+"""The column that a task's samples are judged by; none for features, which are compared with the reference's."""
 _NAMED = 160
 """Characters of a text that its sample is named by, as it is shown among the worst ones."""
 _QUOTED = 48
@@ -72,13 +73,13 @@ def for_task(samples: SampleSet, task: Task, where: Path | str) -> SampleSet:
     """
     truth = TRUTHS.get(task)
     if samples.kind != "text" or truth is None:
-        wanted = "texts" if truth else "images"
+        wanted = "images" if truth is None else "texts"
         raise SetError(
             f"{where}: expected a set of {wanted} for {task}, found one of {samples.kind}s; give another SET"
         )
     whole = [sample for sample in samples.samples if not isinstance(sample.source, BrokenText)]
-    present = [name for name in TRUTHS.values() if whole and getattr(whole[0], name) is not None]
-    if present and truth not in present:
+    present = [name for name in filter(None, TRUTHS.values()) if whole and getattr(whole[0], name) is not None]
+    if truth and present and truth not in present:
         raise SetError(
             f"{where}: expected the column {truth!r}, which {task} is judged by, found {', '.join(present)}; add it, "
             "or leave the texts without any for a comparison with the reference alone"

@@ -10,7 +10,14 @@ Precision = Literal["float32", "float16", "bfloat16", "int8", "int8d", "int8w", 
 """`int8`: weights and activations with the plan's scales. `int8d`: int8 weights, activations scaled as they come.
 `int8w`, `int4w`: narrow weights, arithmetic in float."""
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "bfloat16", "int8", "int8d", "int8w", "int4w")
-Task = Literal["image-classification", "image-features", "text-classification", "token-classification", "translation"]
+Task = Literal[
+    "image-classification",
+    "image-features",
+    "text-classification",
+    "text-features",
+    "token-classification",
+    "translation",
+]
 Verdict = Literal["passed", "failed", "inconclusive", "not executed"]
 UNTAGGED = -100
 """The tag of a token that is not the first of its word: it is in no metric."""

@@ -1,26 +1,27 @@
-"""A directory in Hugging Face layout: config.json, weights, preprocessor_config.json. Nothing is fetched or run."""
+"""Image models in Hugging Face layout: one tensor of pixels in, class scores or features out."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from edgevit.errors import CheckpointError, InputError
+from edgevit.errors import InputError
 from edgevit.graph.quiet import quiet_torch
 from edgevit.sources.batch_norm import fold_batch_norms
 from edgevit.sources.digest import module_digest
-from edgevit.sources.huggingface_files import Directory, look_into
-from edgevit.sources.options import SourceOptions
+from edgevit.sources.huggingface.loading import Loading, architecture, load_model, named_labels
 from edgevit.sources.preprocessing import FILE, GIVE_ONE, preprocess_from_config, read_preprocess
-from edgevit.sources.requirements import require
-from edgevit.sources.vit import choose_labels
 from edgevit.types import FloatModel, ImagePreprocess, Signature, Task, TensorSpec
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor, nn
+
+    from edgevit.sources.huggingface.directory import Directory
+    from edgevit.sources.options import SourceOptions
 
 TOWERS = {
     "clip": "CLIPVisionModelWithProjection",
@@ -34,30 +35,20 @@ PLAIN = {"vit", "deit", "beit", "dinov2", "dinov2_with_registers", "clip", "clip
 STAGED = {"swin", "swinv2"}
 """Model types with `depths[i]` attentions in stage i."""
 PROBE_BATCH = 2
-NAMED = 5
-FLOAT32 = "F32"
 
 
-def load_huggingface(directory: Path, weights: Path | None = None, options: SourceOptions | None = None) -> FloatModel:
+def load_images(found: Directory, task: Task, options: SourceOptions) -> FloatModel:
     """The image model in a directory that `save_pretrained` wrote, as float32, in evaluation mode.
 
     Input `pixel_values` float32 (batch, channels, height, width). Output for image-classification: `logits` (batch,
     classes), with the labels of `id2label`; for image-features: `features`, the model's projected or pooled output, or
-    its class token. The task is read off the architecture unless `options.task` gives it. Raises CheckpointError for
-    what is missing, damaged, unsafe or does not fit, InputError for a task or preprocessing that cannot be told,
-    UnavailableError without torch and transformers.
+    its class token. Raises CheckpointError for what is missing, damaged or does not fit, InputError for preprocessing
+    that cannot be told.
     """
-    require("torch", f"loading {directory}")
-    require("transformers", f"loading {directory}, a Hugging Face directory,", "huggingface")
-    options = options or SourceOptions()
-    if weights is not None:
-        raise InputError(f"expected the weights inside {directory}, found --weights {weights} as well; leave one out")
-    found = look_into(directory)
-    task = options.task or infer_task(found)
+    directory = found.path
     preprocess = _preprocess(directory, options)
-    with quiet_torch():
-        model, notes = _load(found, task)
-    _check_finite(model, directory)
+    kind = _class_for(found, task)
+    model, notes = load_model(Loading(found=found, task=task, kind=kind, optional=("pooler.",)))
     module, more = _as_image_model(model, task, preprocess, directory)
     signature = _signature(module, task, preprocess)
     return FloatModel(
@@ -69,22 +60,8 @@ def load_huggingface(directory: Path, weights: Path | None = None, options: Sour
         labels=_labels(found, signature, task, options),
         trained=True,
         depth=_depth(model),
-        digest=module_digest(module, _architecture(found, task, preprocess)),
+        digest=module_digest(module, architecture(found, task, {"size": preprocess.size})),
         notes=(*notes, *more),
-    )
-
-
-def infer_task(found: Directory) -> Task:
-    """The task of the first architecture that config.json names."""
-    names = found.config.get("architectures") or []
-    name = str(names[0]) if names else ""
-    if "ForImageClassification" in name:
-        return "image-classification"
-    if name and "For" not in name:
-        return "image-features"
-    raise InputError(
-        f"expected an architecture for image classification or image features in {found.path / 'config.json'}, found "
-        f"{name or 'none'}; give --task image-classification or --task image-features if the checkpoint can do it"
     )
 
 
@@ -109,67 +86,6 @@ def _stored_preprocess(directory: Path) -> ImagePreprocess:
     raise InputError(f"expected preprocessing in {directory}, found no {FILE}; {GIVE_ONE}")
 
 
-def _load(found: Directory, task: Task) -> tuple[nn.Module, list[str]]:
-    """The model with every parameter from the checkpoint, and what was left out."""
-    model, info = _from_pretrained(found, task, pooled=True)
-    missing = sorted(info["missing_keys"])
-    notes = []
-    if missing and all(name.startswith("pooler.") for name in missing):
-        # Published without one (DINO, MAE): transformers would put a random pooler on top.
-        model, info = _from_pretrained(found, task, pooled=False)
-        missing = sorted(info["missing_keys"])
-        notes.append("the checkpoint has no pooler")
-    unlike = [f"{name} {tuple(theirs)} for {tuple(ours)}" for name, theirs, ours in info["mismatched_keys"]]
-    if missing or unlike:
-        parts = [_listing("missing", missing), _listing("of another shape", sorted(unlike))]
-        raise CheckpointError(
-            f"expected every parameter of {type(model).__name__} in {found.path}, found "
-            f"{', '.join(filter(None, parts))}; copy the whole checkpoint, or give the --task it was trained for"
-        )
-    left = sorted(info["unexpected_keys"])
-    if left:
-        notes.append(f"left {_listing('parameters that the task does not use', left)}")
-    others = [dtype for dtype in found.dtypes if dtype != FLOAT32 and "F" in dtype]
-    if others:
-        notes.append(f"turned {', '.join(others)} parameters to float32")
-    return model, notes
-
-
-def _from_pretrained(found: Directory, task: Task, *, pooled: bool) -> tuple[nn.Module, dict[str, Any]]:
-    import torch
-
-    settings: dict[str, Any] = {
-        "local_files_only": True,  # a name inside config.json must not lead to the network
-        "trust_remote_code": False,
-        "weights_only": True,
-        "dtype": torch.float32,
-        "output_loading_info": True,
-        "ignore_mismatched_sizes": True,  # reported, and refused above with the names
-    }
-    if not pooled:
-        settings["add_pooling_layer"] = False
-    try:
-        kind = _class_for(found, task)
-        try:
-            return cast(
-                "tuple[nn.Module, dict[str, Any]]",
-                kind.from_pretrained(str(found.path), attn_implementation="sdpa", **settings),
-            )
-        except ValueError as error:
-            if "scaled_dot_product_attention" not in str(error):
-                raise
-        return cast(
-            "tuple[nn.Module, dict[str, Any]]",
-            kind.from_pretrained(str(found.path), attn_implementation="eager", **settings),
-        )
-    except Exception as error:  # transformers raises whatever its parts do for a broken or foreign checkpoint
-        reason = " ".join(str(error).split())[:240] or type(error).__name__
-        raise CheckpointError(
-            f"expected a checkpoint for {task} that transformers loads at {found.path}, found {type(error).__name__}: "
-            f"{reason}; check the files, the --task, and that transformers is new enough for the model"
-        ) from error
-
-
 def _class_for(found: Directory, task: Task) -> Any:
     import transformers
 
@@ -191,7 +107,12 @@ def _as_image_model(
     """One tensor in, one out; what does not depend on the image is computed once."""
     import torch
 
-    from edgevit.sources.huggingface_modules import ImageModel, choose_output, freeze_positions, takes_interpolation
+    from edgevit.sources.huggingface.image_modules import (
+        ImageModel,
+        choose_output,
+        freeze_positions,
+        takes_interpolation,
+    )
 
     pixels = torch.randn(
         PROBE_BATCH, len(preprocess.mode), *preprocess.size, generator=torch.Generator().manual_seed(0)
@@ -256,18 +177,7 @@ def _labels(found: Directory, signature: Signature, task: Task, options: SourceO
         return ()
     classes = signature.outputs[0].shape[1]
     assert isinstance(classes, int)
-    if options.labels:
-        return choose_labels(options.labels, classes, given=True)
-    names = found.config.get("id2label")
-    if names is None:
-        return choose_labels((), classes, given=False)
-    if not isinstance(names, dict) or {str(key) for key in names} != set(map(str, range(classes))):
-        count = len(names) if isinstance(names, dict) else 0
-        raise CheckpointError(
-            f"expected id2label of {found.path / 'config.json'} to name the classes 0 to {classes - 1}, found {count} "
-            "other entries; correct it"
-        )
-    return tuple(str(names[str(index)]) for index in range(classes))
+    return named_labels(found, classes, options)
 
 
 def _depth(model: Any) -> int | None:
@@ -276,28 +186,3 @@ def _depth(model: Any) -> int | None:
     if kind in PLAIN:
         return int(config.num_hidden_layers)
     return int(sum(config.depths)) if kind in STAGED else None
-
-
-def _check_finite(model: nn.Module, directory: Path) -> None:
-    import torch
-
-    bad = [name for name, value in model.named_parameters() if not torch.isfinite(value).all()]
-    if bad:
-        raise CheckpointError(
-            f"expected finite weights, found NaN or infinity in {_listing('parameters', bad)}, at {directory}; "
-            "the training that wrote it diverged or the file is damaged: hand in another checkpoint"
-        )
-
-
-def _architecture(found: Directory, task: Task, preprocess: ImagePreprocess) -> bytes:
-    import transformers
-
-    facts = {"config": found.config, "task": task, "size": preprocess.size, "transformers": transformers.__version__}
-    return json.dumps(facts, sort_keys=True).encode()
-
-
-def _listing(what: str, names: list[str]) -> str:
-    if not names:
-        return ""
-    more = ", …" if len(names) > NAMED else ""
-    return f"{len(names)} {what} ({', '.join(names[:NAMED])}{more})"
