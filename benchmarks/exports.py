@@ -20,8 +20,9 @@ from edgevit.recipe import BenchSettings, CalibrationSettings, EvaluationSetting
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MODELS = ("vit-tiny-224", "vit-small-224", "vit-base-224", "vit-large-224")
-LIMITS = {"vit-base-224": 3e9, "vit-large-224": 6e9}
+MODELS = ("vit-tiny-224", "vit-small-224", "vit-base-224", "vit-large-224", "vit-huge-224")
+LIMITS = {"vit-base-224": 3e9, "vit-large-224": 6e9, "vit-huge-224": 3 * 4 * 632_045_800}
+"""Bytes; of a ViT-H three times its checkpoint of 632,045,800 parameters."""
 SAMPLES = 64
 
 

@@ -41,8 +41,13 @@ class Executor:
         options.intra_op_num_threads = threads
         # The arena keeps the largest batch ever seen; calibration must not grow with what it has read.
         options.enable_cpu_mem_arena = False
+        # A pattern is one block for all tensors of a run, which is kept until the next.
+        options.enable_mem_pattern = False
         if exact:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+            # By default what needs no input comes first: the weights of all layers would be dequantized before the
+            # first of them is used (a ViT-L with its layers tapped: 2.3 GB against 0.8).
+            options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
         source = path
         self._tapped: Path | None = None
         if taps or ranges:

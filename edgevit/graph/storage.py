@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 INLINE_LIMIT = 16_000_000
 """Bytes of weights up to which one file holds everything. Weights beside the graph are memory-mapped by every reader;
 inside it they are copied by each, twice while protobuf is at work (a ViT-B session: 0.8 GB against 1.4 GB)."""
-PROTOBUF_LIMIT = 1_800_000_000
-"""The same for a file that leaves the pipeline and is easier to handle alone; protobuf itself ends at 2 GiB."""
+ONE_FILE_LIMIT = 500_000_000
+"""The same for a file that leaves the pipeline and is easier to handle alone. A ViT-L in one file takes three times its
+size to write and twice to open, beside the graph a tenth and once; protobuf itself ends at 2 GiB."""
 PAGE = 4096
 """Weights beside the graph begin on a page each, so that every reader may map them as they are."""
 

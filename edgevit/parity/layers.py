@@ -76,6 +76,7 @@ def layer_parity(
                     if name in twins:
                         own = signal_noise(expected[output], expected[twins[name]])
                         owns[name] = owns.get(name, SignalNoise()) + own
+                del expected, found  # a batch with every layer's output is not kept while the next one is computed
     if not read:
         raise SetError("expected samples to compare layers on, found none; name an evaluation set that has some")
     return tuple(_entry(layer, plan, totals[layer.name], owns.get(layer.name)) for layer in layers)

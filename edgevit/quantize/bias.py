@@ -100,6 +100,7 @@ def _input_means(
                 values = executor.run(batch)
                 for source, scale in scales.items():
                     before, after = means[source]
-                    before.add(values[source])
-                    after.add(fake_quantize(values[source], scale))
+                    value = values.pop(source)  # nothing of one batch is left when the next one is computed
+                    before.add(value)
+                    after.add(fake_quantize(value, scale))
     return {source: (before.value, after.value) for source, (before, after) in means.items()}

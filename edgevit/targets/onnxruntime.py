@@ -68,13 +68,15 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
     """
     if set(options) - {"optimize"} or options.get("optimize", "yes") not in ("yes", "no"):
         raise InputError(f"expected options of onnxruntime (optimize=yes|no), found {options}")
-    prepared = out / "prepared.onnx"
-    opset = prepare(source, precision, prepared, name)
+    from edgevit.graph import storage
+
     # Optimizing ahead would unpack weights on disk.
     optimize = "no" if precision == "int8w" else options.get("optimize", "yes")
     if optimize == "no":
-        prepared.rename(out / MODEL)
+        opset = prepare(source, precision, out / MODEL, name, storage.ONE_FILE_LIMIT)
     else:
+        prepared = out / "prepared.onnx"
+        opset = prepare(source, precision, prepared, name)
         _optimize(prepared, out / MODEL, UNWANTED if precision == "int8" else ())
         for part in out.glob("prepared.onnx*"):
             part.unlink()
@@ -128,10 +130,10 @@ class OnnxRuntimeSession:
         return frozenset(_module(parameter) for parameter in found)
 
 
-def prepare(source: BuildSource, precision: Precision, path: Path, target: str) -> int:
+def prepare(source: BuildSource, precision: Precision, path: Path, target: str, inline_limit: int | None = None) -> int:
     """Writes the graph with what ONNX Runtime executes: fused attention, Q/DQ on linear layers only. Returns its opset.
 
-    `target` is named where something is missing.
+    `target` is named where something is missing; `inline_limit` is that of `storage.save`.
     """
     from edgevit.graph import storage
     from edgevit.graph.passes.attention_for_onnxruntime import attention_for_onnxruntime
@@ -147,7 +149,7 @@ def prepare(source: BuildSource, precision: Precision, path: Path, target: str) 
     attention_for_onnxruntime(graph)
     if not any(node.op_type == "Attention" and node.domain == "" for node in graph.graph):
         graph.opset_imports[""] = OPSET
-    storage.save(graph, path, storage.PROTOBUF_LIMIT)  # as the build in the bundle will be: one file where possible
+    storage.save(graph, path, inline_limit)
     return graph.opset_imports[""]
 
 
@@ -170,13 +172,16 @@ def _quantize(graph: ir.Model, plan: QuantPlan, precision: Precision) -> None:
 
 
 def _optimize(path: Path, destination: Path, without: tuple[str, ...]) -> None:
+    from edgevit.graph import storage
+
     ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 3
     # Extended, not all: the layout rules above it are for this processor only.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(destination)
-    if path.with_name(f"{path.name}.data").exists():
+    beside = storage.data_path(path)
+    if beside.exists() and beside.stat().st_size > storage.ONE_FILE_LIMIT:
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{MODEL}.data")
         options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
     write_optimized(path, options, without)
@@ -185,6 +190,8 @@ def _optimize(path: Path, destination: Path, without: tuple[str, ...]) -> None:
 def write_optimized(path: Path, options: Any, without: tuple[str, ...]) -> None:
     """Runs the optimizer over the graph at `path`; `options` say where the result goes. `without`: rules left out."""
     ort = import_onnxruntime()
+    # Nothing is executed: packed copies of the weights would double the memory and take most of the time.
+    options.add_session_config_entry("session.disable_prepacking", "1")
     try:
         ort.InferenceSession(str(path), options, providers=[PROVIDER], disabled_optimizers=list(without))
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own

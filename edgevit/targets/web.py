@@ -65,7 +65,7 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
         raise BuildError(f"expected a plan for {name}:int8, found none; calibrate first")
     used = onnxruntime.build(source, precision, {}, out)
     if (out / "model.onnx.data").exists():
-        raise BuildError(f"expected a model of one file for {name}, found one above 1.8 GB; a page cannot hold it")
+        raise BuildError(f"expected a model of one file for {name}, found one above 0.5 GB; a page cannot hold it")
     fetch_runtime(out)
     for file in PAGE.iterdir():
         shutil.copyfile(file, out / file.name)

@@ -13,11 +13,18 @@ from edgevit.zoo.cards import read_card, read_sequence_card
 from edgevit.zoo.config import ViTConfig
 from edgevit.zoo.sequence_config import SequenceConfig, TransformerConfig
 
-_SIZES = {"tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
-"""dim, depth, heads: Table 1 of arXiv:2010.11929 for base and large, DeiT (arXiv:2012.12877) for tiny and small."""
+_SIZES = {
+    "tiny": (192, 12, 3, 16),
+    "small": (384, 12, 6, 16),
+    "base": (768, 12, 12, 16),
+    "large": (1024, 24, 16, 16),
+    "huge": (1280, 32, 16, 14),
+}
+"""dim, depth, heads, patch size: Table 1 of arXiv:2010.11929 for base, large and huge, DeiT (arXiv:2012.12877) for tiny
+and small."""
 
 _RESOLUTIONS = {224: 0.9, 384: 1.0}
-"""Pixels to crop fraction, as timm's `vit_*_patch16_*` have them."""
+"""Pixels to crop fraction, as timm's `vit_*_patch16_*` and `vit_huge_patch14_*` have them."""
 
 DIGITS = "digits-vit"
 PHRASES = (
@@ -74,8 +81,8 @@ class SequenceEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 def zoo_names() -> tuple[str, ...]:
     """Every name that `find_entry` and `find_sequence` know: images, then texts, of each the trained ones first."""
-    sizes = (f"vit-{size}-{pixels}" for pixels in _RESOLUTIONS for size in _SIZES)
-    return (DIGITS, *sizes, *sequence_names())
+    whole = ((size, pixels) for pixels in _RESOLUTIONS for size in _SIZES if pixels % _SIZES[size][-1] == 0)
+    return (DIGITS, *(f"vit-{size}-{pixels}" for size, pixels in whole), *sequence_names())
 
 
 def sequence_names() -> tuple[str, ...]:
@@ -104,9 +111,9 @@ def find_sequence(name: str) -> SequenceEntry:
 
 
 def vit_config(size: str, pixels: int, classes: int = 1000) -> ViTConfig:
-    """The configuration of ViT-`size`/16 for square images; `size` is tiny, small, base or large."""
-    dim, depth, heads = _SIZES[size]
-    return ViTConfig(image_size=(pixels, pixels), dim=dim, depth=depth, heads=heads, classes=classes)
+    """The configuration of a ViT for square images; `size` is tiny, small, base, large or huge."""
+    dim, depth, heads, patch = _SIZES[size]
+    return ViTConfig(image_size=(pixels, pixels), patch_size=patch, dim=dim, depth=depth, heads=heads, classes=classes)
 
 
 def phrases_text(max_length: int) -> TextPreprocess:

@@ -85,7 +85,7 @@ def test_labels_and_preprocessing_can_be_given_and_must_fit() -> None:
 
 def test_an_unknown_name_lists_the_choices() -> None:
     with pytest.raises(InputError, match="digits-vit, vit-tiny-224"):
-        load_zoo("vit-huge-224")
+        load_zoo("vit-giant-224")
 
 
 def test_without_torch_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

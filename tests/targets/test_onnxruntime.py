@@ -96,7 +96,7 @@ def test_a_graph_that_it_refuses_is_a_build_error(tiny, tmp_path):
 
 def test_weights_beside_the_model_come_along(build_with, built, tiny, tmp_path, monkeypatch, sessions):
     monkeypatch.setattr(storage, "INLINE_LIMIT", 1000)
-    monkeypatch.setattr(storage, "PROTOBUF_LIMIT", 1000)
+    monkeypatch.setattr(storage, "ONE_FILE_LIMIT", 1000)
     path = tmp_path / "big.onnx"
     storage.save(storage.load(tiny.onnx.path), path)
     big = build_with(msgspec.structs.replace(tiny.onnx, path=path), "onnxruntime:float32")
@@ -109,7 +109,7 @@ def test_weights_beside_the_model_come_along(build_with, built, tiny, tmp_path, 
 
 
 def test_unoptimized_weights_beside_the_model_come_along(build_with, tiny, tmp_path, monkeypatch, sessions):
-    monkeypatch.setattr(storage, "PROTOBUF_LIMIT", 1000)
+    monkeypatch.setattr(storage, "ONE_FILE_LIMIT", 1000)
     big = build_with(tiny.onnx, "onnxruntime:float32", optimize="no")
     sessions.append(session := big.open())
     assert session.run(tiny.images)["logits"].shape == (12, 10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import pickle
 import subprocess
 import sys
@@ -98,7 +99,8 @@ def test_a_blob_is_used_and_a_foreign_one_is_not_fatal(build_with, tiny, session
 
 def test_streams_make_as_many_requests(built, sessions):
     sessions.append(session := built("openvino:float32").open(threads=2, streams=2))
-    assert session._compiled.get_property("NUM_STREAMS") == 2
+    cores = len(os.sched_getaffinity(0))  # OpenVINO has no more streams than that
+    assert session._compiled.get_property("NUM_STREAMS") == min(2, cores)
     assert session._requests.qsize() == 2
 
 

@@ -11,25 +11,33 @@ from edgevit.errors import InputError
 from edgevit.zoo import find_entry, sequence_names, zoo_names
 
 UNTRAINED = [f"vit-{size}-{pixels}" for size in ("tiny", "small", "base", "large") for pixels in (224, 384)]
+HUGE = "vit-huge-224"
 
 
 def test_the_names_are_the_promised_ones() -> None:
-    assert sorted(set(zoo_names()) - set(sequence_names())) == sorted(["digits-vit", *UNTRAINED])
+    assert sorted(set(zoo_names()) - set(sequence_names())) == sorted(["digits-vit", *UNTRAINED, HUGE])
     assert set(sequence_names()) < set(zoo_names())
 
 
-@pytest.mark.parametrize("name", UNTRAINED)
+@pytest.mark.parametrize("name", [*UNTRAINED, HUGE])
 def test_untrained_sizes_have_no_checkpoint_and_no_sets(name: str) -> None:
     entry = find_entry(name)
     pixels = int(name.rpartition("-")[2])
     assert entry.config.image_size == entry.preprocess.size == (pixels, pixels)
-    assert (entry.config.patch_size, entry.config.channels, entry.config.classes) == (16, 3, 1000)
+    assert entry.config.patch_size == (14 if name == HUGE else 16)
+    assert (entry.config.channels, entry.config.classes) == (3, 1000)
     assert (entry.checkpoint, entry.calibration, entry.evaluation) == (None, None, None)
 
 
 @pytest.mark.parametrize(
     ("size", "expected"),
-    [("tiny", (192, 12, 3)), ("small", (384, 12, 6)), ("base", (768, 12, 12)), ("large", (1024, 24, 16))],
+    [
+        ("tiny", (192, 12, 3)),
+        ("small", (384, 12, 6)),
+        ("base", (768, 12, 12)),
+        ("large", (1024, 24, 16)),
+        ("huge", (1280, 32, 16)),
+    ],
 )
 def test_sizes_are_the_papers(size: str, expected: tuple[int, int, int]) -> None:
     config = find_entry(f"vit-{size}-224").config
@@ -45,7 +53,9 @@ def test_digits_has_nine_patches_its_sets_and_its_labels() -> None:
     assert (entry.preprocess.mode, entry.preprocess.size, entry.preprocess.resize) == ("L", (48, 48), "exact")
 
 
-@pytest.mark.parametrize("name", ["", "vit-huge-224", "vit-base-256", "digits", "vit-base-224-x", "vit-base-²"])
+@pytest.mark.parametrize(
+    "name", ["", "vit-giant-224", "vit-huge-384", "vit-base-256", "digits", "vit-base-224-x", "vit-base-²"]
+)
 def test_an_unknown_name_lists_the_choices(name: str) -> None:
     with pytest.raises(InputError, match="choose one of: digits-vit, vit-tiny-224") as caught:
         find_entry(name)

@@ -63,7 +63,7 @@ def prepare(source: BuildSource, precision: Precision, floats: Floats, path: Pat
     attention_decomposed(graph)
     if floats != "float32":
         to_half_precision(graph, floats)
-    storage.save(graph, path, storage.PROTOBUF_LIMIT)  # the file stays in the bundle
+    storage.save(graph, path, storage.ONE_FILE_LIMIT)  # the file stays in the bundle
     return layers
 
 
