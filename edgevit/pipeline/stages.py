@@ -271,7 +271,7 @@ def built(bench: Workbench, text: str, sources: dict[str, BuildSource], recipe: 
             for part, source in sources.items():
                 files = folder / "files" / part
                 files.mkdir(parents=True)
-                used |= target.build(source, precision, options, files)
+                used = _joined(used, part, target.build(source, precision, options, files))
             (folder / "options.json").write_bytes(msgspec.json.encode(used))
 
     narrow = precision.startswith("int")
@@ -284,6 +284,13 @@ def built(bench: Workbench, text: str, sources: dict[str, BuildSource], recipe: 
         "quantized": whole_digest(digests),
     }
     return bench.stage(f"build-{name}-{precision}", inputs, produce)
+
+
+def _joined(used: dict[str, str], part: str, more: dict[str, str]) -> dict[str, str]:
+    """What was used for all parts so far; where one differs, it is named: `a; decoder: b`."""
+    differing = {key: value for key, value in more.items() if used and used.get(key) != value}
+    told = {key: f"{used[key]}; {part}: {value}" if key in used else value for key, value in differing.items()}
+    return {**more, **used, **told}
 
 
 def requires_any(precision: str, plan: QuantPlan | None) -> tuple[str, ...]:

@@ -2,8 +2,10 @@
 
 Facts this file answers to: the vendor's converter (litert-torch 0.10) pins typing-extensions below 4.13 and cannot be
 installed beside the other targets' packages, so the flatbuffer is written here, operator by operator, from the float
-ONNX graph; shapes are static, so a file has one graph and one signature per batch, which share their weights; static
-int8 kernels write integers and need an output scale. Its runtime is a wheel of its own: parity is executed.
+ONNX graph; a batch has a graph and a signature of its own, which share their weights, and lengths of texts stay free:
+LiteRT 2.3.0 infers shapes anew when an input is resized, and its delegate follows; it counts in int32, which a file's
+interface says and a session converts to; static int8 kernels write integers and need an output scale. Its runtime is a
+wheel of its own: parity is executed.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ precisions: tuple[Precision, ...] = ("float32", "int8", "int8d")
 INSTALL = "pip install 'edgevit[litert]'"
 OPTIONS = "batches=1,8, those that get a graph of their own; min_delegated=0…1, of multiply-accumulates"
 BATCHES = "1,8"
+RECURRENT = ("LSTM", "GRU", "RNN")
+TYPES = ("float32", "int64", "int32", "bool")
+"""Of the inputs of a model; int64 becomes int32 in the file."""
 
 
 def availability() -> Availability:
@@ -43,8 +48,9 @@ def why_not(precision: Precision) -> str:
 def build(source: BuildSource, precision: Precision, options: dict[str, str], out: Path) -> dict[str, str]:
     """Writes model.tflite and delegation.json: what of it XNNPACK executes, as LiteRT's interpreter itself says.
 
-    Raises InputError for a model whose inputs are not float32 or have further dynamic dimensions, BuildError for an
-    operator that is not known here, without a plan, or where less than `min_delegated` is delegated.
+    Raises InputError for a model whose inputs are not float32, integers or booleans, BuildError for an operator that is
+    not known here, for dynamic dimensions that it cannot follow, without a plan, or where less than `min_delegated` is
+    delegated.
     """
     batches, least = _settings(source.onnx.signature, options)
     import_interpreter()
@@ -55,9 +61,10 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
     from edgevit.graph import storage
     from edgevit.targets.tflite.counting import count_delegation
     from edgevit.targets.tflite.model import GraphWriter, ModelWriter
-    from edgevit.targets.tflite.operators import GraphTranslation
+    from edgevit.targets.tflite.translation import GraphTranslation
 
     graph = storage.load(source.onnx.path)
+    _check_recurrence(graph)
     plan = None if precision == "float32" else source.plan
     entries, left_float = _entries(graph, plan, precision)
     writer = ModelWriter(f"edgevit {precision}")
@@ -71,7 +78,8 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
     (out / MODEL).write_bytes(content)
     write_delegation(delegation, out)
     used = {"batches": ",".join(str(batch) for batch in batches), "delegated": delegation.summary()}
-    return {**used, "left_float": ", ".join(left_float)} if left_float else used
+    narrowed = [spec.name for spec in source.onnx.signature.inputs if spec.dtype == "int64"]
+    return {**used, "int32_inputs": ", ".join(narrowed)} if narrowed else used
 
 
 def open(directory: Path, build: Build, options: OpenOptions) -> LitertSession:
@@ -89,23 +97,28 @@ def _entries(
 
     adjusted_layers(graph, plan)
     if precision == "int8d":  # a convolution's inputs would share one scale over the whole image
-        return {entry.name: entry for entry in plan.layers if entry.kind == "linear"}, ()
-    known = [entry for entry in plan.layers if entry.kind in ("linear", "conv")]
-    entries = {entry.name: entry for entry in known if entry.output_scale is not None}
-    return entries, tuple(entry.name for entry in known if entry.output_scale is None)
+        return {entry.name: entry for entry in plan.layers if entry.kind in ("linear", "embedding")}, ()
+    known = [entry for entry in plan.layers if entry.kind in ("linear", "conv", "embedding")]
+    left = [entry.name for entry in known if entry.kind != "embedding" and entry.output_scale is None]
+    return {entry.name: entry for entry in known if entry.name not in left}, tuple(left)
 
 
 def _check_inputs(signature: Signature) -> None:
     for spec in signature.inputs:
-        if spec.dtype != "float32":
+        if spec.dtype not in TYPES:
             raise InputError(
-                f"expected float32 inputs for {name}, found {spec.dtype} at {spec.name}: LiteRT would take int32 "
-                "without a word; build onnxruntime"
+                f"expected inputs of {', '.join(TYPES)} for {name}, found {spec.dtype} at {spec.name}; build "
+                "onnxruntime"
             )
-        if any(isinstance(dim, str) for dim in spec.shape[1:]):
+
+
+def _check_recurrence(graph: ir.Model) -> None:
+    """Its recurrent operators know neither the lengths of rows nor how a reversed row with padding begins."""
+    for node in graph.graph:
+        if node.op_type in RECURRENT:
             raise InputError(
-                f"expected only the batch of {spec.name} to be dynamic for {name}, whose shapes are static, found "
-                f"{spec.shape}; build onnxruntime"
+                f"expected no recurrent layer for {name}, found {node.op_type} at {node.name}: its operators take no "
+                "lengths of padded texts; build onnxruntime or ort-mobile"
             )
 
 

@@ -82,18 +82,40 @@ def test_bad_options_are_found_before_any_work(tiny: Any, tmp_path: Any, options
 
 
 @needs_litert
+@pytest.mark.parametrize("dtype", ["uint8", "float16"])
+def test_types_it_cannot_keep_are_refused(tmp_path: Any, dtype: Any) -> None:
+    spec = TensorSpec(name="x", dtype=dtype, shape=("batch", 8))
+    model = OnnxModel(path=tmp_path / "x.onnx", signature=Signature(inputs=(spec,), outputs=()), opset=23, digest="")
+    with pytest.raises(
+        InputError, match=f"inputs of float32, int64, int32, bool for litert, found {dtype} at x; build"
+    ):
+        litert.build(BuildSource(float_model=None, onnx=model), "float32", {}, tmp_path)
+
+
+@needs_litert
 @pytest.mark.parametrize(
-    ("dtype", "shape", "message"),
+    ("made", "message"),
     [
-        ("int64", ("batch", 8), "expected float32 inputs for litert, found int64 at x: LiteRT would take int32"),
-        ("float32", ("batch", "length"), "expected only the batch of x to be dynamic for litert"),
+        (("batch", "height", 2, "width"), r"at most one free length where litert reshapes y, found \(1, -1, 2, -1\)"),
+        (("batch", "height*width"), r"no dynamic dimension but batch, height, width .* found height\*width at y"),
     ],
 )
-def test_interfaces_it_cannot_keep_are_refused(tmp_path: Any, dtype: Any, shape: Any, message: str) -> None:
-    spec = TensorSpec(name="x", dtype=dtype, shape=shape)
-    model = OnnxModel(path=tmp_path / "x.onnx", signature=Signature(inputs=(spec,), outputs=()), opset=23, digest="")
-    with pytest.raises(InputError, match=message):
-        litert.build(BuildSource(float_model=None, onnx=model), "float32", {}, tmp_path)
+def test_dynamic_sizes_it_cannot_follow_are_refused(tmp_path: Any, made: Any, message: str) -> None:
+    """A dynamic request to a target whose files say the shapes, but for one length."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", "height", "width", 2])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, made)
+    shape = helper.make_tensor("shape", TensorProto.INT64, [2], [0, -1])
+    graph = helper.make_graph([helper.make_node("Reshape", ["x", "shape"], ["y"], "r")], "g", [x], [y], [shape])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)]), tmp_path / "x.onnx")
+    spec = TensorSpec(name="x", dtype="float32", shape=("batch", "height", "width", 2))
+    signature = Signature(inputs=(spec,), outputs=(TensorSpec(name="y", dtype="float32", shape=made),))
+    model = OnnxModel(path=tmp_path / "x.onnx", signature=signature, opset=23, digest="")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(BuildError, match=message):
+        litert.build(BuildSource(float_model=None, onnx=model), "float32", {}, tmp_path / "out")
 
 
 @needs_litert

@@ -14,9 +14,13 @@ if TYPE_CHECKING:
 
 SCHEMA = 3
 IDENTIFIER = "TFL3"
-TYPES = {"float32": "FLOAT32", "int8": "INT8", "int32": "INT32"}
-VERSIONS = {"FULLY_CONNECTED": 12, "CONV_2D": 3, "DEQUANTIZE": 2, "TRANSPOSE": 1, "SOFTMAX": 1, "BATCH_MATMUL": 1}
+TYPES = {"float32": "FLOAT32", "int8": "INT8", "int32": "INT32", "bool": "BOOL"}
+VERSIONS = {"FULLY_CONNECTED": 12, "CONV_2D": 3, "DEQUANTIZE": 2, "EMBEDDING_LOOKUP": 4, "EQUAL": 2}
 """The oldest version of an operator that knows all we use of it: per-channel int8 weights beside float inputs."""
+FREE = -1
+"""The size of a dimension that follows from the inputs, when it runs."""
+EXAMPLE_LENGTH = 8
+"""What a file says in its place: shapes are inferred anew when an input has another one."""
 
 
 @functools.cache
@@ -81,14 +85,16 @@ class GraphWriter:
         self._constants: dict[tuple[bytes, str, tuple[int, ...]], int] = {}
 
     def tensor(
-        self, name: str, shape: tuple[int, ...], dtype: str = "float32", scales: Any = None, axis: int = 0
+        self, name: str, dims: tuple[int, ...], dtype: str = "float32", scales: Any = None, axis: int = 0
     ) -> int:
         """A tensor that an operator writes, or an input; with `scales` quantized, zero points 0."""
         found = schema()
         made = found.TensorT()
-        made.name, made.shape, made.buffer = name, list(shape), 0
-        made.type = getattr(found.TensorType, TYPES[dtype])
-        made.hasRank = True
+        made.name, made.buffer, made.hasRank = name, 0, True
+        made.shape = [EXAMPLE_LENGTH if size == FREE else size for size in dims]
+        if FREE in dims:
+            made.shapeSignature = list(dims)
+        made.type = tensor_type(dtype)
         if scales is not None:
             made.quantization = found.QuantizationParametersT()
             made.quantization.scale = np.atleast_1d(np.asarray(scales, np.float32))
@@ -96,6 +102,21 @@ class GraphWriter:
             made.quantization.quantizedDimension = axis
         self.graph.tensors.append(made)
         return len(self.graph.tensors) - 1
+
+    def like(self, name: str, dims: tuple[int, ...], other: int) -> int:
+        """A tensor of the type that `other` has."""
+        made = self.tensor(name, dims)
+        self.graph.tensors[made].type = self.type(other)
+        return made
+
+    def type(self, tensor: int) -> int:
+        found: int = self.graph.tensors[tensor].type
+        return found
+
+    def dims(self, tensor: int) -> tuple[int, ...]:
+        """The shape, with `FREE` where it has a size of the inputs."""
+        found = self.graph.tensors[tensor]
+        return tuple(found.shape if found.shapeSignature is None else found.shapeSignature)
 
     def constant(self, name: str, values: NDArray[Any], scales: Any = None, axis: int = 0) -> int:
         index = self.tensor(name, values.shape, str(values.dtype), scales, axis)
@@ -132,6 +153,12 @@ class GraphWriter:
         signature.inputs, signature.outputs = _maps(inputs), _maps(outputs)
         model.subgraphs.append(self.graph)
         model.signatureDefs.append(signature)
+
+
+def tensor_type(dtype: str) -> int:
+    """The schema's number of a NumPy type in `TYPES`."""
+    found: int = getattr(schema().TensorType, TYPES[dtype])
+    return found
 
 
 def _maps(tensors: dict[str, int]) -> list[Any]:

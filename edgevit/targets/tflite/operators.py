@@ -1,330 +1,243 @@
-"""The float graph's operators as LiteRT's, for one batch: what a Vision Transformer is made of, and nothing else.
-
-An operator or a form of one that is not known here is a BuildError that names it, never something close to it.
-"""
+"""The float graph's operators as LiteRT's: what Transformers and Vision Transformers are made of, and nothing else."""
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any
+import functools
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgevit.errors import BuildError
+from edgevit.targets.tflite.attention import write_attention
+from edgevit.targets.tflite.layers import write_embedding
+from edgevit.targets.tflite.model import FREE, tensor_type
+from edgevit.targets.tflite.translation import GraphTranslation, attribute, narrowed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import onnx_ir as ir
-    from numpy.typing import NDArray
-
-    from edgevit.graph.layers import Layer
-    from edgevit.targets.tflite.model import GraphWriter
-    from edgevit.types import LayerPlan, Precision
-
-LARGEST_FACTOR = 256
-"""Of input · weight / output scale: LiteRT 2.3.0 ends the process while it opens a file with this or more."""
-ARITHMETIC = {"Add": "ADD", "Mul": "MUL", "Sub": "SUB", "Div": "DIV"}
 
 
-class GraphTranslation:
-    """Writes `model` at batch `batch` into `to`. `entries`: the plan's layers that become int8, by parameter."""
+def _plain(to: GraphTranslation, node: ir.Node, *, kind: str, options: str = "") -> None:
+    """An operator that both have, element by element, broadcasting as NumPy does."""
+    to.to.operator(kind, [to.read(one) for one in node.inputs], [to.new(node)], options)
 
-    def __init__(
-        self, model: ir.Model, to: GraphWriter, batch: int, precision: Precision, entries: dict[str, LayerPlan]
-    ) -> None:
-        from edgevit.graph.layers import quantizable_layers
 
-        self.model, self.to, self.batch, self.precision, self.entries = model, to, batch, precision, entries
-        shape = model.graph.inputs[0].shape
-        assert shape is not None
-        self.symbol = None if isinstance(shape[0], int) else shape[0].value
-        """What the graph calls the batch."""
-        self.layers = {layer.node: layer for layer in quantizable_layers(model)}
-        self.biased = {layer.output for layer in self.layers.values() if layer.bias}
-        self.values: dict[str, int] = {}
-        self.known: dict[str, NDArray[Any]] = {}
-        """Numbers that are known while it is written: shapes, and what is made of constants."""
+def _gelu(to: GraphTranslation, node: ir.Node) -> None:
+    fields = {"approximate": attribute(node, "approximate", "none") == "tanh"}
+    to.to.operator("GELU", [to.read(node.inputs[0])], [to.new(node)], "GeluOptions", fields)
 
-    def write(self, key: str) -> None:
-        inputs = {str(one.name): self.to.tensor(str(one.name), self.shape(one)) for one in self.model.graph.inputs}
-        self.values |= inputs
-        for node in self.model.graph:
-            self._write(node)
-        outputs = {str(one.name): self.values[str(one.name)] for one in self.model.graph.outputs}
-        self.to.finish(key, inputs, outputs)
 
-    def shape(self, value: ir.Value | None) -> tuple[int, ...]:
-        if value is None or value.shape is None:
-            raise BuildError(f"expected a shape for {value and value.name}, found none; LiteRT's are static")
-        return tuple(dim if isinstance(dim, int) else self._batch_of(value, dim) for dim in value.shape.dims)
+def _softmax(to: GraphTranslation, node: ir.Node) -> None:
+    source = to.read(node.inputs[0])
+    if attribute(node, "axis", -1) not in (-1, len(to.to.dims(source)) - 1):
+        raise BuildError(f"expected a softmax over the last axis for litert, found {node.name}")
+    to.to.operator("SOFTMAX", [source], [to.new(node)], "SoftmaxOptions", {"beta": 1.0})
 
-    def _batch_of(self, value: ir.Value, dim: ir.SymbolicDim) -> int:
-        if dim.value != self.symbol:
-            raise BuildError(
-                f"expected no dynamic dimension but {self.symbol} in a graph for litert, found {dim.value} at "
-                f"{value.name}; build onnxruntime"
-            )
-        return self.batch
 
-    def _write(self, node: ir.Node) -> None:
-        layer = self.layers.get(str(node.name))
-        output = node.outputs[0]
-        if layer is not None:
-            self._layer(node, layer)
-        elif str(output.name) in self.biased:
-            return  # the addition of a layer's bias, which is in the layer
-        elif node.op_type in ARITHMETIC:
-            self._simple(node, ARITHMETIC[node.op_type], f"{node.op_type}Options")
-        else:
-            method = getattr(self, f"_{node.op_type.lower()}", None)
-            if method is None or node.domain != "":
-                raise BuildError(
-                    f"expected operators that litert knows, found {node.op_type} at {node.name}; build onnxruntime"
-                )
-            method(node)
+def _cast(to: GraphTranslation, node: ir.Node) -> None:
+    source, output = node.inputs[0], node.outputs[0]
+    assert source is not None
+    given, made = narrowed(source), narrowed(output)
+    if given == made:
+        to.values[str(output.name)] = to.read(source)
+        return
+    fields = {"inDataType": tensor_type(given), "outDataType": tensor_type(made)}
+    to.to.operator("CAST", [to.read(source)], [to.new(node)], "CastOptions", fields)
 
-    def _read(self, value: ir.Value | None) -> int:
-        """The tensor of `value`; constants become tensors when they are read."""
-        assert value is not None
-        name = str(value.name)
-        if name not in self.values:
-            numbers = self.known.get(name)
-            if numbers is None:
-                numbers = self._number(value)
-            self.values[name] = self.to.constant(name, numbers)
-        return self.values[name]
 
-    def _number(self, value: ir.Value | None) -> NDArray[Any]:
-        assert value is not None
-        if str(value.name) in self.known:
-            return self.known[str(value.name)]
-        if value.const_value is None:
-            raise BuildError(f"expected {value.name} to be constant for litert, found a computed one")
-        return value.const_value.numpy()
+def _clip(to: GraphTranslation, node: ir.Node) -> None:
+    """Bounds as a maximum, a minimum, or one after the other."""
+    name, result = str(node.outputs[0].name), to.read(node.inputs[0])
+    for kind, bound in zip(("MAXIMUM", "MINIMUM"), node.inputs[1:3], strict=False):
+        if bound is not None:
+            made = to.to.like(f"{name}.{kind.lower()}", to.dims(node.outputs[0]), result)
+            to.to.operator(kind, [result, to.read(bound)], [made], "MaximumMinimumOptions")
+            result = made
+    to.values[name] = result
 
-    def _new(self, node: ir.Node, at: int = 0) -> int:
-        output = node.outputs[at]
-        return self._named(str(output.name), self.shape(output))
 
-    def _named(self, name: str, shape: tuple[int, ...]) -> int:
-        self.values[name] = self.to.tensor(name, shape)
-        return self.values[name]
+def _matmul(to: GraphTranslation, node: ir.Node) -> None:
+    """Of two computed tensors; one with a weight is a layer."""
+    to.to.operator("BATCH_MATMUL", [to.read(one) for one in node.inputs], [to.new(node)], "BatchMatMulOptions")
 
-    def _simple(self, node: ir.Node, kind: str, options: str = "", fields: dict[str, Any] | None = None) -> None:
-        self.to.operator(kind, [self._read(one) for one in node.inputs], [self._new(node)], options, fields)
 
-    # ------------------------------------------------------------------------------------------------- layers
+def _reduce(to: GraphTranslation, node: ir.Node, *, kind: str) -> None:
+    axes = to.numbers(f"{node.outputs[0].name}.axes", to.number(node.inputs[1]))
+    fields = {"keepDims": bool(attribute(node, "keepdims", 1))}
+    to.to.operator(kind, [to.read(node.inputs[0]), axes], [to.new(node)], "ReducerOptions", fields)
 
-    def _layer(self, node: ir.Node, layer: Layer) -> None:
-        """A linear layer or convolution, in float or as its plan's entry says."""
-        from edgevit.graph.layers import layer_bias, layer_weight
-        from edgevit.quantize.scales import quantize
 
-        weight, bias = layer_weight(self.model, layer), layer_bias(self.model, layer)
-        entry = self.entries.get(layer.name)
-        source, shape = self._read(node.inputs[0]), self.shape(node.outputs[0])
-        is_conv = layer.kind == "conv"
-        if is_conv:
-            source = self._transposed(f"{layer.node}.nhwc", source, self.shape(node.inputs[0]), (0, 2, 3, 1))
-            shape = (shape[0], shape[2], shape[3], shape[1])
-        scales = None if entry is None else np.asarray(entry.weight_scale, np.float32)
-        integers = scales is not None and self.precision == "int8"
-        if integers:
-            assert entry is not None
-            _check_factor(entry)
-            source = self._codes(f"{layer.node}.codes", source, entry.input_scale)
-        stored: NDArray[Any] = weight if scales is None else quantize(weight, scales, 0, narrow=True)
-        if is_conv:
-            kernel = self._number(node.inputs[1]).shape
-            stored = np.ascontiguousarray(stored.reshape(kernel).transpose(0, 2, 3, 1))
-        operands = [source, self.to.constant(layer.name, stored, scales)]
-        if bias is None:
-            bias = np.zeros(layer.out_channels, np.float32)
-        operands.append(self._bias(layer, bias, entry) if integers else self.to.constant(f"{layer.node}.bias", bias))
-        name = layer.output if not is_conv else f"{layer.node}.channels_last"
-        if integers:
-            assert entry is not None
-            result = self.to.tensor(f"{name}.codes", shape, "int8", entry.output_scale)
-        else:
-            result = self._named(name, shape)
-        self._multiply(node, layer, operands, result)
-        if integers:
-            codes, result = result, self._named(name, shape)
-            self.to.operator("DEQUANTIZE", [codes], [result])
-        if is_conv:
-            self.values[layer.output] = self._transposed(layer.output, result, shape, (0, 3, 1, 2))
+def _layer_normalization(to: GraphTranslation, node: ir.Node) -> None:
+    """(x - mean) / sqrt(variance + ε) · γ + β over the last axis, as LiteRT has no operator for it."""
+    x, name = to.read(node.inputs[0]), str(node.outputs[0].name)
+    dims = to.to.dims(x)
+    if attribute(node, "axis", -1) not in (-1, len(dims) - 1):
+        raise BuildError(f"expected a norm over the last axis for litert, found {node.name}")
+    narrow = (*dims[:-1], 1)
+    axes = to.numbers(f"{name}.axes", [len(dims) - 1])
+    epsilon = to.to.constant(f"{name}.epsilon", np.asarray([attribute(node, "epsilon", 1e-5)], np.float32))
 
-    def _multiply(self, node: ir.Node, layer: Layer, operands: list[int], result: int) -> None:
-        if layer.kind == "conv":
-            strides, pads = _attribute(node, "strides", [1, 1]), _attribute(node, "pads", [0] * 4)
-            dilations = _attribute(node, "dilations", [1, 1])
-            if any(pads) or layer.groups != 1:
-                raise BuildError(f"expected a convolution without padding or groups for litert, found {node.name}")
-            fields = {"padding": 1, "strideH": strides[0], "strideW": strides[1]}
-            fields |= {"dilationHFactor": dilations[0], "dilationWFactor": dilations[1]}
-            self.to.operator("CONV_2D", operands, [result], "Conv2DOptions", fields)
-            return
-        dynamic = self.precision == "int8d"
-        fields = {"keepNumDims": True, "asymmetricQuantizeInputs": dynamic}
-        self.to.operator("FULLY_CONNECTED", operands, [result], "FullyConnectedOptions", fields)
-
-    def _codes(self, name: str, source: int, scale: float) -> int:
-        shape = tuple(self.to.graph.tensors[source].shape)
-        codes = self.to.tensor(name, shape, "int8", scale)
-        self.to.operator("QUANTIZE", [source], [codes])
-        return codes
-
-    def _bias(self, layer: Layer, bias: NDArray[Any], entry: LayerPlan | None) -> int:
-        assert entry is not None
-        step = np.asarray(entry.weight_scale, np.float64) * entry.input_scale
-        codes = np.clip(np.rint(bias / step), -(2**31), 2**31 - 1).astype(np.int32)
-        return self.to.constant(f"{layer.node}.bias", codes, step.astype(np.float32))
-
-    # ---------------------------------------------------------------------------------------------- operators
-
-    def _shape(self, node: ir.Node) -> None:
-        assert node.inputs[0] is not None
-        first, last = _attribute(node, "start", 0), _attribute(node, "end", None)
-        self.known[str(node.outputs[0].name)] = np.asarray(self.shape(node.inputs[0])[first:last], np.int64)
-
-    def _concat(self, node: ir.Node) -> None:
-        axis = _attribute(node, "axis", 0)
-        if all(one is not None and (str(one.name) in self.known or one.const_value is not None) for one in node.inputs):
-            numbers = np.concatenate([self._number(one) for one in node.inputs], axis)
-            self.known[str(node.outputs[0].name)] = numbers
-            return
-        self._simple(node, "CONCATENATION", "ConcatenationOptions", {"axis": axis})
-
-    def _expand(self, node: ir.Node) -> None:
-        numbers = self._number(node.inputs[0])
-        wanted = np.broadcast_shapes(numbers.shape, tuple(self._number(node.inputs[1])))
-        self.known[str(node.outputs[0].name)] = np.ascontiguousarray(np.broadcast_to(numbers, wanted))
-
-    def _reshape(self, node: ir.Node) -> None:
-        output = node.outputs[0]
-        self.values[str(output.name)] = self._reshaped(str(output.name), self._read(node.inputs[0]), self.shape(output))
-
-    def _transpose(self, node: ir.Node) -> None:
-        assert node.inputs[0] is not None
-        shape, name = self.shape(node.inputs[0]), str(node.outputs[0].name)
-        self.values[name] = self._transposed(name, self._read(node.inputs[0]), shape, _attribute(node, "perm", None))
-
-    def _split(self, node: ir.Node) -> None:
-        axis = self.to.constant(f"{node.name}.axis", np.asarray(_attribute(node, "axis", 0), np.int32))
-        outputs = [self._new(node, at) for at in range(len(node.outputs))]
-        if len({self.shape(one) for one in node.outputs}) != 1:
-            raise BuildError(f"expected a split into equal parts for litert, found {node.name}")
-        source = self._read(node.inputs[0])
-        self.to.operator("SPLIT", [axis, source], outputs, "SplitOptions", {"numSplits": len(outputs)})
-
-    def _gather(self, node: ir.Node) -> None:
-        assert node.inputs[0] is not None and node.inputs[1] is not None
-        if not node.inputs[1].shape:  # one row, which XNNPACK takes as a slice and leaves as a gather
-            self._row(node, int(self._number(node.inputs[1])))
-            return
-        index = self.to.constant(f"{node.name}.index", self._number(node.inputs[1]).astype(np.int32))
-        fields = {"axis": _attribute(node, "axis", 0)}
-        self.to.operator("GATHER", [self._read(node.inputs[0]), index], [self._new(node)], "GatherOptions", fields)
-
-    def _row(self, node: ir.Node, row: int) -> None:
-        shape, axis = self.shape(node.inputs[0]), _attribute(node, "axis", 0)
-        begin, size = [0] * len(shape), list(shape)
-        begin[axis], size[axis] = row % shape[axis], 1
-        name = str(node.outputs[0].name)
-        numbers = [
-            self.to.constant(f"{name}.{key}", np.asarray(value, np.int32))
-            for key, value in (("begin", begin), ("size", size))
-        ]
-        made = self.to.tensor(f"{name}.row", tuple(size))
-        self.to.operator("SLICE", [self._read(node.inputs[0]), *numbers], [made], "SliceOptions")
-        self.values[name] = self._reshaped(name, made, self.shape(node.outputs[0]))
-
-    def _gelu(self, node: ir.Node) -> None:
-        self._simple(node, "GELU", "GeluOptions", {"approximate": _attribute(node, "approximate", "none") == "tanh"})
-
-    def _layernormalization(self, node: ir.Node) -> None:
-        """(x - mean) / sqrt(variance + ε) · γ + β over the last axis, as LiteRT has no operator for it."""
-        source, name = node.inputs[0], str(node.outputs[0].name)
-        assert source is not None
-        shape = self.shape(source)
-        if _attribute(node, "axis", -1) not in (-1, len(shape) - 1):
-            raise BuildError(f"expected a norm over the last axis for litert, found {node.name}")
-        narrow = (*shape[:-1], 1)
-        axes = self.to.constant(f"{name}.axes", np.asarray([len(shape) - 1], np.int32))
-        epsilon = self.to.constant(f"{name}.epsilon", np.asarray([_attribute(node, "epsilon", 1e-5)], np.float32))
-
-        def then(step: str, kind: str, inputs: list[int], size: tuple[int, ...], options: str) -> int:
-            made = self.to.tensor(f"{name}.{step}", size)
-            self.to.operator(kind, inputs, [made], options, {"keepDims": True} if kind == "MEAN" else None)
-            return made
-
-        x = self._read(source)
-        mean = then("mean", "MEAN", [x, axes], narrow, "ReducerOptions")
-        centred = then("centred", "SUB", [x, mean], shape, "SubOptions")
-        squares = then("squares", "MUL", [centred, centred], shape, "MulOptions")
-        variance = then("variance", "MEAN", [squares, axes], narrow, "ReducerOptions")
-        safe = then("safe", "ADD", [variance, epsilon], narrow, "AddOptions")
-        inverse = then("inverse", "RSQRT", [safe], narrow, "")
-        result = then("normed", "MUL", [centred, inverse], shape, "MulOptions")
-        result = then("scaled", "MUL", [result, self._read(node.inputs[1])], shape, "MulOptions")
-        if len(node.inputs) > 2 and node.inputs[2] is not None:
-            result = then("moved", "ADD", [result, self._read(node.inputs[2])], shape, "AddOptions")
-        self.values[name] = result
-
-    def _attention(self, node: ir.Node) -> None:
-        """softmax(q kᵀ · scale) v of (batch, tokens, width) tensors without a mask."""
-        heads, name = _attribute(node, "q_num_heads", 0), str(node.outputs[0].name)
-        plain = len([one for one in node.inputs if one is not None]) == 3 and not _attribute(node, "is_causal", 0)
-        if not plain or heads != _attribute(node, "kv_num_heads", 0) or _attribute(node, "softcap", 0.0):
-            raise BuildError(f"expected attention without mask, cache or groups for litert, found {node.name}")
-        query, key, value = (self._heads(f"{name}.{at}", one, heads) for at, one in enumerate(node.inputs))
-        _, _, tokens, width = self.to.graph.tensors[query].shape
-        keys, out_width = (self.to.graph.tensors[value].shape[at] for at in (2, 3))
-        factor = np.asarray([_attribute(node, "scale", 1 / math.sqrt(width))], np.float32)
-        scaled = self.to.tensor(f"{name}.scaled", (self.batch, heads, tokens, width))
-        scale = self.to.constant(f"{name}.scale", factor)
-        self.to.operator("MUL", [query, scale], [scaled], "MulOptions")
-        scores = self.to.tensor(f"{name}.scores", (self.batch, heads, tokens, keys))
-        self.to.operator("BATCH_MATMUL", [scaled, key], [scores], "BatchMatMulOptions", {"adjY": True})
-        weights = self.to.tensor(f"{name}.weights", (self.batch, heads, tokens, keys))
-        self.to.operator("SOFTMAX", [scores], [weights], "SoftmaxOptions", {"beta": 1.0})
-        mixed = self.to.tensor(f"{name}.mixed", (self.batch, heads, tokens, out_width))
-        self.to.operator("BATCH_MATMUL", [weights, value], [mixed], "BatchMatMulOptions")
-        joined = self._transposed(f"{name}.joined", mixed, (self.batch, heads, tokens, out_width), (0, 2, 1, 3))
-        self.values[name] = self._reshaped(name, joined, (self.batch, tokens, heads * out_width))
-
-    def _heads(self, name: str, value: ir.Value | None, heads: int) -> int:
-        assert value is not None
-        shape = self.shape(value)
-        if len(shape) != 3:
-            raise BuildError(f"expected attention over (batch, tokens, width) for litert, found {value.name} {shape}")
-        split = (shape[0], shape[1], heads, shape[2] // heads)
-        return self._transposed(name, self._reshaped(f"{name}.split", self._read(value), split), split, (0, 2, 1, 3))
-
-    def _reshaped(self, name: str, source: int, shape: tuple[int, ...]) -> int:
-        made = self.to.tensor(name, shape)
-        wanted = self.to.constant(f"{name}.shape", np.asarray(shape, np.int32))
-        self.to.operator("RESHAPE", [source, wanted], [made], "ReshapeOptions", {"newShape": list(shape)})
+    def then(step: str, kind: str, inputs: list[int], size: tuple[int, ...], options: str) -> int:
+        made = to.to.tensor(f"{name}.{step}", size)
+        to.to.operator(kind, inputs, [made], options, {"keepDims": True} if kind == "MEAN" else None)
         return made
 
-    def _transposed(self, name: str, source: int, shape: tuple[int, ...], order: Any) -> int:
-        made = self.to.tensor(name, tuple(shape[at] for at in order))
-        permutation = self.to.constant(f"{name}.order", np.asarray(order, np.int32))
-        self.to.operator("TRANSPOSE", [source, permutation], [made], "TransposeOptions")
-        return made
+    mean = then("mean", "MEAN", [x, axes], narrow, "ReducerOptions")
+    centred = then("centred", "SUB", [x, mean], dims, "SubOptions")
+    squares = then("squares", "MUL", [centred, centred], dims, "MulOptions")
+    variance = then("variance", "MEAN", [squares, axes], narrow, "ReducerOptions")
+    safe = then("safe", "ADD", [variance, epsilon], narrow, "AddOptions")
+    inverse = then("inverse", "RSQRT", [safe], narrow, "")
+    result = then("normed", "MUL", [centred, inverse], dims, "MulOptions")
+    result = then("scaled", "MUL", [result, to.read(node.inputs[1])], dims, "MulOptions")
+    if len(node.inputs) > 2 and node.inputs[2] is not None:
+        result = then("moved", "ADD", [result, to.read(node.inputs[2])], dims, "AddOptions")
+    to.values[name] = result
 
 
-def _check_factor(entry: LayerPlan) -> None:
-    """Raises BuildError for scales of a plan that no calibration gives, and that LiteRT does not survive."""
-    assert entry.output_scale is not None
-    factor = entry.input_scale * max(entry.weight_scale) / entry.output_scale
-    if factor >= LARGEST_FACTOR:
-        raise BuildError(
-            f"expected input scale · weight scale / output scale below {LARGEST_FACTOR} for litert, found {factor:.4g} "
-            f"at {entry.name}; correct the plan, or leave the layer in float (--skip "
-            f"{entry.name.removesuffix('.weight')})"
-        )
+# -------------------------------------------------------------------------------------------------- moving about
 
 
-def _attribute(node: ir.Node, name: str, default: Any) -> Any:
-    found = node.attributes.get(name)
-    return default if found is None else found.value
+def _shape(to: GraphTranslation, node: ir.Node) -> None:
+    """Known numbers, or read off the tensor while it runs."""
+    assert node.inputs[0] is not None
+    dims, name = to.dims(node.inputs[0]), str(node.outputs[0].name)
+    first, last, _ = slice(attribute(node, "start", 0), attribute(node, "end", None)).indices(len(dims))
+    if FREE not in dims[first:last]:
+        to.known[name] = np.asarray(dims[first:last], np.int64)
+        return
+    whole = to.to.tensor(f"{name}.whole", (len(dims),), "int32")
+    to.to.operator("SHAPE", [to.read(node.inputs[0])], [whole], "ShapeOptions", {"outType": tensor_type("int32")})
+    to.values[name] = _strided(to, name, whole, (first, last), scalar=False)
+
+
+def _strided(to: GraphTranslation, name: str, source: int, span: tuple[int, int], *, scalar: bool) -> int:
+    """Numbers `span` of a vector, or the only one of them. LiteRT knows them before it runs, as it does shapes."""
+    made = to.to.like(name, () if scalar else (span[1] - span[0],), source)
+    bounds = [to.numbers(f"{name}.{key}", [at]) for key, at in zip(("begin", "end", "step"), (*span, 1), strict=True)]
+    fields = {"shrinkAxisMask": int(scalar)}
+    to.to.operator("STRIDED_SLICE", [source, *bounds], [made], "StridedSliceOptions", fields)
+    return made
+
+
+def _squeeze(to: GraphTranslation, node: ir.Node) -> None:
+    source, name = node.inputs[0], str(node.outputs[0].name)
+    assert source is not None
+    if to.is_known(source):
+        to.known[name] = to.number(source).reshape(to.dims(node.outputs[0]))
+    elif to.dims(source) == (1,) and to.dims(node.outputs[0]) == ():
+        to.values[name] = _strided(to, name, to.read(source), (0, 1), scalar=True)
+    else:
+        _reshape(to, node)
+
+
+def _range(to: GraphTranslation, node: ir.Node) -> None:
+    if all(to.is_known(one) for one in node.inputs):
+        start, limit, step = (int(to.number(one)) for one in node.inputs)
+        to.known[str(node.outputs[0].name)] = np.arange(start, limit, step)
+    else:
+        to.to.operator("RANGE", [to.read(one) for one in node.inputs], [to.new(node)], "RangeOptions")
+
+
+def _concat(to: GraphTranslation, node: ir.Node) -> None:
+    axis = attribute(node, "axis", 0)
+    if all(to.is_known(one) for one in node.inputs):
+        to.known[str(node.outputs[0].name)] = np.concatenate([to.number(one) for one in node.inputs], axis)
+    else:
+        parts = [to.read(one) for one in node.inputs]
+        to.to.operator("CONCATENATION", parts, [to.new(node)], "ConcatenationOptions", {"axis": axis})
+
+
+def _expand(to: GraphTranslation, node: ir.Node) -> None:
+    """Of constants now; of a mask not at all: the addition to the scores broadcasts."""
+    source, output = node.inputs[0], node.outputs[0]
+    if to.is_known(source):
+        numbers = to.number(source)
+        wanted = np.broadcast_shapes(numbers.shape, tuple(to.number(node.inputs[1])))
+        to.known[str(output.name)] = np.ascontiguousarray(np.broadcast_to(numbers, wanted))
+    elif output.uses() and all(use.node.op_type == "Attention" and use.idx == 3 for use in output.uses()):
+        to.values[str(output.name)] = to.read(source)
+    elif to.fixed(output):
+        wide = to.numbers(f"{output.name}.shape", to.dims(output))
+        to.to.operator("BROADCAST_TO", [to.read(source), wide], [to.new(node)])
+    else:
+        raise BuildError(f"expected to expand to known sizes for litert, found {node.name}; build onnxruntime")
+
+
+def _reshape(to: GraphTranslation, node: ir.Node) -> None:
+    """Also Unsqueeze and Squeeze: the output's shape says everything."""
+    output = node.outputs[0]
+    to.values[str(output.name)] = to.reshaped(str(output.name), to.read(node.inputs[0]), to.dims(output))
+
+
+def _transpose(to: GraphTranslation, node: ir.Node) -> None:
+    source, name = node.inputs[0], str(node.outputs[0].name)
+    assert source is not None
+    order = attribute(node, "perm", None) or tuple(reversed(range(len(to.dims(source)))))
+    to.values[name] = to.transposed(name, to.read(source), order)
+
+
+def _split(to: GraphTranslation, node: ir.Node) -> None:
+    axis = to.numbers(f"{node.name}.axis", attribute(node, "axis", 0))
+    outputs = [to.new(node, at) for at in range(len(node.outputs))]
+    if len({to.dims(one) for one in node.outputs}) != 1:
+        raise BuildError(f"expected a split into equal parts for litert, found {node.name}")
+    to.to.operator("SPLIT", [axis, to.read(node.inputs[0])], outputs, "SplitOptions", {"numSplits": len(outputs)})
+
+
+def _gather(to: GraphTranslation, node: ir.Node) -> None:
+    source, index = node.inputs
+    assert source is not None and index is not None
+    if to.is_known(index) and not index.shape:
+        _row(to, node, int(to.number(index)))
+    elif not write_embedding(to, node):
+        places, fields = to.read(index), {"axis": attribute(node, "axis", 0)}
+        to.to.operator("GATHER", [to.read(source), places], [to.new(node)], "GatherOptions", fields)
+
+
+def _row(to: GraphTranslation, node: ir.Node, row: int) -> None:
+    """One row, as the class token is: XNNPACK takes a slice, and leaves a gather."""
+    source, name = to.read(node.inputs[0]), str(node.outputs[0].name)
+    dims, axis = to.to.dims(source), attribute(node, "axis", 0)
+    axis %= len(dims)
+    if row < 0 and dims[axis] == FREE:
+        raise BuildError(f"expected a row counted from the start for litert, found {row} at {node.name}")
+    begin, size = [0] * len(dims), list(dims)
+    begin[axis], size[axis] = row % dims[axis] if row < 0 else row, 1
+    operands = [to.numbers(f"{name}.{key}", value) for key, value in (("begin", begin), ("size", size))]
+    made = to.to.like(f"{name}.row", tuple(size), source)
+    to.to.operator("SLICE", [source, *operands], [made], "SliceOptions")
+    to.values[name] = to.reshaped(name, made, to.dims(node.outputs[0]))
+
+
+OPERATORS: dict[str, Callable[[GraphTranslation, ir.Node], None]] = {
+    "Add": functools.partial(_plain, kind="ADD", options="AddOptions"),
+    "Attention": write_attention,
+    "Cast": _cast,
+    "Clip": _clip,
+    "Concat": _concat,
+    "Div": functools.partial(_plain, kind="DIV", options="DivOptions"),
+    "Equal": functools.partial(_plain, kind="EQUAL", options="EqualOptions"),
+    "Expand": _expand,
+    "Gather": _gather,
+    "Gelu": _gelu,
+    "Greater": functools.partial(_plain, kind="GREATER", options="GreaterOptions"),
+    "LayerNormalization": _layer_normalization,
+    "MatMul": _matmul,
+    "Mul": functools.partial(_plain, kind="MUL", options="MulOptions"),
+    "Range": _range,
+    "ReduceMean": functools.partial(_reduce, kind="MEAN"),
+    "ReduceSum": functools.partial(_reduce, kind="SUM"),
+    "Relu": functools.partial(_plain, kind="RELU"),
+    "Reshape": _reshape,
+    "Shape": _shape,
+    "Softmax": _softmax,
+    "Split": _split,
+    "Squeeze": _squeeze,
+    "Sub": functools.partial(_plain, kind="SUB", options="SubOptions"),
+    "Tanh": functools.partial(_plain, kind="TANH"),
+    "Transpose": _transpose,
+    "Unsqueeze": _reshape,
+}

@@ -13,6 +13,7 @@ import numpy as np
 
 from edgevit.errors import BundleError, InputError, missing_package
 from edgevit.targets.base import ClosedSession
+from edgevit.targets.delegation import read_delegation
 from edgevit.targets.execution import int8_execution
 from edgevit.targets.flatbuffer import read_identified
 from edgevit.targets.tflite.counting import count_delegation
@@ -21,6 +22,8 @@ from edgevit.types import Engine, Execution
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from edgevit.targets.base import OpenOptions
     from edgevit.types import Arrays, Build
@@ -44,7 +47,8 @@ def import_interpreter() -> Any:
 class LitertSession:
     """A pool of interpreters: each serves one caller at a time.
 
-    A graph has one batch. A call is run in pieces that the build has graphs for, the largest first.
+    A graph has one batch. A call is run in pieces that the build has graphs for, the largest first. Inputs that the
+    model has in int64 are int32 in the file: the caller keeps giving int64.
     """
 
     def __init__(self, directory: Path, build: Build, options: OpenOptions) -> None:
@@ -53,6 +57,7 @@ class LitertSession:
         self.signature = build.signature
         self.engine = Engine(name=build.engine.name, version=build.engine.version, device="CPU")
         self._build = build
+        self._directory = directory
         self._batches = sorted((int(size) for size in build.options["batches"].split(",")), reverse=True)
         content = read_identified(path, IDENTIFIER, "a LiteRT model", "damaged, of another schema or no .tflite file")
         self._pool: queue.LifoQueue[_Opened] | None = queue.LifoQueue()
@@ -70,7 +75,7 @@ class LitertSession:
         opened = pool.get()
         try:
             for start, size in _pieces(rows, self._batches, self._build.name):
-                part = {name: np.ascontiguousarray(value[start : start + size]) for name, value in inputs.items()}
+                part = {name: _taken(name, value[start : start + size]) for name, value in inputs.items()}
                 found = opened.runners[size](**part)
                 pieces.append({name: np.array(value) for name, value in found.items()})
         finally:
@@ -84,11 +89,10 @@ class LitertSession:
         pool = self._pool
         if pool is None:
             raise ClosedSession(self._build.name)
-        left_float = [name for name in self._build.options.get("left_float", "").split(", ") if name]
+        left_float = read_delegation(self._directory).left_float
         opened = pool.get()
         try:
-            reasons = dict.fromkeys(left_float, NO_OUTPUT_SCALE)
-            delegation = count_delegation(opened.interpreter, self._build.precision, reasons)
+            delegation = count_delegation(opened.interpreter, self._build.precision, left_float)
         finally:
             pool.put(opened)
         provider = f"LiteRT with {delegation.delegate}: {delegation.summary()}"
@@ -143,6 +147,19 @@ def _without_remarks() -> Iterator[None]:
             for line in caught.read().splitlines():
                 if not line.startswith(REMARK):
                     print(line, file=sys.stderr)
+
+
+def _taken(name: str, rows: NDArray[Any]) -> NDArray[Any]:
+    """Rows of an input as the file takes them: contiguous, integers in int32. InputError for what that cannot hold."""
+    if rows.dtype != np.int64:
+        return np.ascontiguousarray(rows)
+    narrow = rows.astype(np.int32)
+    if not np.array_equal(narrow, rows):
+        raise InputError(
+            f"expected {name} within int32, in which LiteRT counts, found {int(rows[narrow != rows][0])}; build "
+            "onnxruntime"
+        )
+    return narrow
 
 
 def _pieces(rows: int, batches: list[int], name: str) -> list[tuple[int, int]]:
