@@ -9,14 +9,17 @@ import typer
 
 from edgevit.cli.application import app, command
 from edgevit.cli.options import BundlePath, Debug, Json, SetOption, Targets, TheseBuilds
+from edgevit.errors import InputError
 
 if TYPE_CHECKING:
+    from edgevit.devices import SshHost
     from edgevit.terminal import Terminal
 
 
 @app.command(
     epilog="Examples: `edgevit bench out --batch-size 1 --batch-size 8 --json > old.json`, later `--compare old.json`; "
-    "of a translator `edgevit bench out --tokens 64 --beams 1 --beams 4 --without-cache`"
+    "of a translator `edgevit bench out --tokens 64 --beams 1 --beams 4 --without-cache`; "
+    "on a board `edgevit bench out --ssh pi@kitchen`"
 )
 def bench(
     bundle: BundlePath,
@@ -37,6 +40,22 @@ def bench(
     compare: Annotated[
         Path | None, typer.Option(metavar="OLD.json", help="An earlier --json; says what became slower or faster.")
     ] = None,
+    ssh: Annotated[
+        str | None,
+        typer.Option(
+            metavar="USER@HOST", help="Measure there: needs ssh here, Python 3.11 there. Keys, ports: ssh's own."
+        ),
+    ] = None,
+    ssh_option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="As ssh's -o: Port=2222; repeatable.")
+    ] = None,
+    wheels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="With --ssh: install there from this folder's wheels alone; what it lacks is downloaded here.",
+        ),
+    ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -45,7 +64,7 @@ def bench(
     def work(terminal: Terminal) -> int:
         from edgevit.measure import BenchOptions, compare_reports
         from edgevit.pipeline import bench as measure
-        from edgevit.pipeline import read_bench
+        from edgevit.pipeline import bench_on, read_bench
 
         old = None if compare is None else read_bench(compare)
         options = BenchOptions(
@@ -60,11 +79,26 @@ def bench(
             beams=tuple(beams or ()),
             without_cache=without_cache,
         )
-        report = measure(bundle, options, terminal.progress)
+        device = _device(ssh, ssh_option, wheels)
+        if device is None:
+            report = measure(bundle, options, terminal.progress)
+        else:
+            report = bench_on(bundle, device, options, terminal.progress, wheels=wheels)
         terminal.bench(report, None if old is None else compare_reports(old, report))
         return 0
 
-    command(work, json, debug)
+    command(work, json, debug, "" if ssh is None else f"nothing is left on {ssh} but its virtual environments")
+
+
+def _device(ssh: str | None, options: list[str] | None, wheels: Path | None) -> SshHost | None:
+    if ssh is None:
+        for name, value in (("--ssh-option", options), ("--wheels", wheels)):
+            if value:
+                raise InputError(f"expected --ssh USER@HOST beside {name}, found none; say where to measure")
+        return None
+    from edgevit.devices import SshHost
+
+    return SshHost(destination=ssh, options=tuple(options or ()))
 
 
 @app.command(epilog="Example: `edgevit parity out --evaluation val/ --target openvino:int8`")

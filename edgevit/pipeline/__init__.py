@@ -1,6 +1,7 @@
 """The whole way, stage by stage, and what can be done with a finished bundle. Each command is one function here."""
 
 from edgevit.pipeline.commands import bench, parity, read_bench, run, verify
+from edgevit.pipeline.device_bench import bench_on
 from edgevit.pipeline.diagnosis import doctor
 from edgevit.pipeline.exporting import ExportOptions, ExportResult, export
 from edgevit.pipeline.inspecting import inspect
@@ -11,6 +12,7 @@ __all__ = [
     "ExportOptions",
     "ExportResult",
     "bench",
+    "bench_on",
     "doctor",
     "export",
     "inspect",

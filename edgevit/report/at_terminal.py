@@ -278,7 +278,8 @@ def _bench_caption(bench: BenchReport) -> str:
     settings = [f"batch {next(iter(batches))}"] if len(batches) == 1 else []
     settings += [formats.count(next(iter(threads)), "thread")] if len(threads) == 1 else []
     rounds = f"{formats.duration(bench.seconds)} per build in {formats.count(bench.rounds, 'interleaved round')}"
+    where = f", measured on {formats.clean(bench.device, 80)}" if bench.device else ""
     return (
-        f"{', '.join([*settings, rounds])}, each build in its own process. "
+        f"{', '.join([*settings, rounds])}, each build in its own process{where}. "
         "× f32: latency against the float32 build of the same target; cold: process start to first result."
     )

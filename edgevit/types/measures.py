@@ -104,6 +104,8 @@ class BenchReport(Value, frozen=True, kw_only=True):
     schema: int = 1
     model: str
     machine: Machine
+    device: str = ""
+    """Where it was measured, as that was asked for (`pi@kitchen`); empty for the machine that asked."""
     seconds: float
     rounds: int
     entries: tuple[BenchEntry, ...]
