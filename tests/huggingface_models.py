@@ -65,6 +65,13 @@ DISTILLED = {
     "vocab_size": 320, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "max_position_embeddings": 40,
     "pad_token_id": 0,
 }  # fmt: skip
+WRITER = {
+    "vocab_size": 320, "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "max_position_embeddings": 40,
+    "pad_token_id": 0, "decoder_start_token_id": 2, "eos_token_id": 3, "forced_eos_token_id": None,
+}  # fmt: skip
+T5 = {"vocab_size": 320, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4,
+      "pad_token_id": 0, "decoder_start_token_id": 0, "eos_token_id": 3}  # fmt: skip
 TOWERS = {"vision_config": {**PLAIN, "projection_dim": 16}, "text_config": SMALL_TEXT, "projection_dim": 16}
 
 FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -100,8 +107,25 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "electra": ("ElectraConfig", "ElectraForSequenceClassification", {**ENCODER, **CLASSES, "embedding_size": 32}),
     "albert": ("AlbertConfig", "AlbertForSequenceClassification", {**ENCODER, **CLASSES, "embedding_size": 16}),
     "deberta": ("DebertaV2Config", "DebertaV2ForSequenceClassification", {**ENCODER, **CLASSES}),
+    "modernbert": ("ModernBertConfig", "ModernBertForSequenceClassification",
+                   {**ENCODER, **CLASSES, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}),
+    "marian": ("MarianConfig", "MarianMTModel", WRITER),
+    "bart": ("BartConfig", "BartForConditionalGeneration", WRITER),
+    "t5": ("T5Config", "T5ForConditionalGeneration", T5),
 }  # fmt: skip
-OF_TEXTS = ("bert", "distilbert", "roberta", "mpnet", "electra", "albert", "deberta")
+OF_TEXTS = (
+    "marian",
+    "bart",
+    "t5",
+    "bert",
+    "distilbert",
+    "roberta",
+    "mpnet",
+    "electra",
+    "albert",
+    "deberta",
+    "modernbert",
+)
 """How the names of families that read texts begin."""
 
 

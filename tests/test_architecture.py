@@ -37,7 +37,7 @@ HEAVY = (
 NEEDS_TORCH = {
     **{
         f"edgevit.sources.huggingface.{name}": "its classes are torch modules; it is imported only where one is made"
-        for name in ("image_modules", "text_modules")
+        for name in ("image_modules", "text_modules", "writer_modules")
     },
     **{
         f"edgevit.zoo.{name}": "it makes or runs torch modules; it is imported only where one is made"

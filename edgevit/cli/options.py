@@ -35,6 +35,7 @@ TASKS = (
     "text-features",
     "token-classification",
     "translation",
+    "summarization",
 )
 MODEL_FORMS = "zoo:NAME, a Hugging Face directory, timm:ARCH, a .pt2 or .onnx file, package.module:factory."
 Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="The checkpoint file of timm: and factories.")]

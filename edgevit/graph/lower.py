@@ -18,6 +18,7 @@ from edgevit.graph.passes.attention_masks import attention_masks
 from edgevit.graph.passes.gemm_to_matmul import gemm_to_matmul
 from edgevit.graph.passes.name_nodes import name_nodes
 from edgevit.graph.passes.recurrent_weights import recurrent_weights
+from edgevit.graph.passes.written_out import written_out
 from edgevit.graph.quiet import quiet_torch
 from edgevit.graph.recurrent import onnx_translation
 
@@ -48,6 +49,7 @@ def lower(program: torch.export.ExportedProgram, model: Traceable, path: Path) -
     recurrent_weights(graph, parameters)
     forget_origin(graph)
     gemm_to_matmul(graph)
+    written_out(graph)
     attention_heads(graph)
     attention_masks(graph)
     check_attention(graph, model.depth, model.name)

@@ -89,7 +89,8 @@ METRICS: dict[Task, str] = {
 def task_metric(task: Task, classes: Sequence[str] = ()) -> TaskMetric | None:
     """The metric of a task; None for features of images and texts, whose outputs are no answers to be right or wrong.
 
-    Also for `translation`, whose answers are not in its outputs: `parity.sequences` has a loop to run.
+    Also for `translation` and `summarization`, whose answers are not in the outputs: `parity.sequences` has a loop to
+    run.
     """
     name = METRICS.get(task)
     return None if name is None else Top1(classes=tuple(classes), name=name)

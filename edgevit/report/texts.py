@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from edgevit.types import LengthBin, ParityReport, Rung
 
-TEXT_TASKS = ("text-classification", "text-features", "token-classification", "translation")
+TEXT_TASKS = ("text-classification", "text-features", "token-classification", "translation", "summarization")
 _WORST = 12
 _LONG = 160
 """Characters of a text that a table shows."""

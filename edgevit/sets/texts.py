@@ -30,6 +30,7 @@ TRUTHS: dict[Task, str] = {
     "text-features": "",
     "token-classification": "tags",
     "translation": "target",
+    "summarization": "target",
 }
 """The column that a task's samples are judged by; none for features, which are compared with the reference's."""
 _NAMED = 160
@@ -78,7 +79,9 @@ def for_task(samples: SampleSet, task: Task, where: Path | str) -> SampleSet:
             f"{where}: expected a set of {wanted} for {task}, found one of {samples.kind}s; give another SET"
         )
     whole = [sample for sample in samples.samples if not isinstance(sample.source, BrokenText)]
-    present = [name for name in filter(None, TRUTHS.values()) if whole and getattr(whole[0], name) is not None]
+    present = [
+        name for name in dict.fromkeys(filter(None, TRUTHS.values())) if whole and getattr(whole[0], name) is not None
+    ]
     if truth and present and truth not in present:
         raise SetError(
             f"{where}: expected the column {truth!r}, which {task} is judged by, found {', '.join(present)}; add it, "

@@ -17,6 +17,7 @@ Task = Literal[
     "text-features",
     "token-classification",
     "translation",
+    "summarization",
 ]
 Verdict = Literal["passed", "failed", "inconclusive", "not executed"]
 UNTAGGED = -100

@@ -18,7 +18,7 @@ IMAGES = (
 )  # fmt: skip
 TEXTS = (
     "bert", "bert-tags", "bert-features", "distilbert", "distilbert-tags", "distilbert-features", "roberta",
-    "roberta-tags", "roberta-features", "mpnet-features", "electra", "albert", "deberta",
+    "roberta-tags", "roberta-features", "mpnet-features", "electra", "albert", "deberta", "modernbert",
 )  # fmt: skip
 
 
@@ -202,3 +202,64 @@ def test_embeddings_of_trained_weights_keep_their_order(
         assert agreement >= 0.99, (target, agreement)
         size = sum(file.stat().st_size for file in (out / f"{target}-int8").iterdir())
         assert size < (minilm / "model.safetensors").stat().st_size / 3.5
+
+
+# ------------------------------------------------------------------------------------------ what models write
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of calibration.jsonl and evaluation.jsonl, short texts with what a translation of them could be."""
+    folder = tmp_path_factory.mktemp("pairs")
+    texts = ["The cat slept.", "A storm is coming", "Two trains were late", "who won?", "No.", "It rained again"]
+    for name, numbers in (("calibration", range(2)), ("evaluation", range(2, 4))):
+        rows = [{"source": f"{text} {number}", "target": f"{text} {number}"} for number in numbers for text in texts]
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("family", "task"), [("marian", "translation"), ("bart", "summarization"), ("t5", "translation")]
+)
+def test_writers_write_what_transformers_generates(
+    family: str,
+    task: str,
+    inside: Command,
+    huggingface_directory: Callable[..., Path],
+    pairs: Path,
+    tmp_path: Path,
+) -> None:
+    """Greedy search through the cache, token for token, in two engines; int8 is built from one plan of both parts."""
+    from transformers import AutoModelForSeq2SeqLM
+
+    import edgevit
+
+    directory = huggingface_directory(family)
+    arguments = ["-t", "onnxruntime:float32", "-t", "openvino:float32", "-t", "onnxruntime:int8", "--no-bench",
+                 "--calibration", pairs / "calibration.jsonl", "--evaluation", pairs / "evaluation.jsonl",
+                 "--budget", 99]  # fmt: skip
+    result = inside("export", directory, tmp_path / "out", *arguments)
+    assert result.status == 0, result.err
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["task"] == task
+    ids = np.random.default_rng(1).integers(5, 300, (6, 9))
+    mask = (np.arange(9)[None] < np.array([9, 4, 1, 7, 6, 2])[:, None]).astype(np.int64)
+    theirs = AutoModelForSeq2SeqLM.from_pretrained(directory).eval().generate(
+        input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask), do_sample=False, num_beams=1,
+        max_length=20,
+    )[:, 1:].tolist()  # fmt: skip
+    expected = [row[: row.index(3) + 1] if 3 in row else row for row in theirs]
+    assert len({tuple(row) for row in expected}) > 2
+    for target in ("onnxruntime:float32", "openvino:float32"):
+        with edgevit.load(tmp_path / "out", target) as model:
+            found = model.generate({"input_ids": ids, "attention_mask": mask}, beams=1, max_length=19)
+            text = model.predict("The cat slept. 2").text
+        rows = zip(found["sequences"].tolist(), found["lengths"].tolist(), strict=True)
+        assert [row[:length] for row, length in rows] == expected, target
+        assert isinstance(text, str)
+    rungs = {
+        rung["name"]: rung for rung in json.loads((tmp_path / "out" / "report.json").read_text())["parity"]["rungs"]
+    }
+    assert rungs["onnxruntime-float32"]["agreement"] == 100.0
+    assert rungs["openvino-float32"]["closeness"]["sqnr_db"] > 60
+    assert rungs["onnxruntime-int8"]["closeness"]["sqnr_db"] > 5
