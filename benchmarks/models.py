@@ -41,7 +41,7 @@ class Lowered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def lower(name: str, folder: str, photos: str = CALIBRATION_PHOTOS) -> None:
-    """Step: writes `folder`/model.onnx and model.json of the zoo's model `name`.
+    """Step: writes `folder`/model.onnx and model.json of the zoo's model `name`, or of a Hugging Face directory.
 
     A model without a published calibration set gets `photos`.
     """
@@ -51,7 +51,7 @@ def lower(name: str, folder: str, photos: str = CALIBRATION_PHOTOS) -> None:
 
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    model = open_source(f"zoo:{name}", None, SourceOptions())
+    model = open_source(name if Path(name).is_dir() else f"zoo:{name}", None, SourceOptions())
     onnx = lower_program(capture(model, CaptureOptions()), model, place / "model.onnx")
     lowered = Lowered(
         model=msgspec.structs.replace(model, module=None),

@@ -40,6 +40,13 @@ class Cost(Value, frozen=True, kw_only=True):
     """The largest sum over all its processes at one moment, sampled 4 times a second; shared pages count twice."""
 
 
+class Spent(Value, frozen=True, kw_only=True):
+    """What a program of somebody else's can be told to have cost; see `Cost`."""
+
+    seconds: float
+    peak_tree_bytes: int
+
+
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     cost: Cost
     result: Any
@@ -62,22 +69,28 @@ def run_step(function: str, arguments: dict[str, Any]) -> Step:
     with tempfile.TemporaryDirectory(prefix="edgevit-step-") as folder:
         place = Path(folder)
         (place / "arguments.json").write_text(json.dumps(arguments))
-        with (place / "log").open("wb") as log:
-            began = time.perf_counter()
-            process = subprocess.Popen(
-                [sys.executable, "-c", _START, function, folder, *sys.path], stdout=log, stderr=subprocess.STDOUT
-            )
-            tree = _TreeMemory(process.pid)
-            process.wait()
-            seconds = time.perf_counter() - began
-            peak_tree = tree.stop()
-        result = place / "result.json"
-        if process.returncode or not result.exists():
-            said = (place / "log").read_text(errors="replace").strip().splitlines()[-15:]
-            raise StepError(f"{function} ended with status {process.returncode}: " + "\n".join(said))
+        spent = run_command([sys.executable, "-c", _START, function, folder, *sys.path], function)
+        if not (place / "result.json").exists():
+            raise StepError(f"expected a result of {function}, found that it left before it had one")
         peak = int((place / "peak").read_text())
-        cost = Cost(seconds=seconds, peak_process_bytes=peak, peak_tree_bytes=max(peak, peak_tree))
-        return Step(cost=cost, result=json.loads(result.read_text()))
+        cost = Cost(seconds=spent.seconds, peak_process_bytes=peak, peak_tree_bytes=max(peak, spent.peak_tree_bytes))
+        return Step(cost=cost, result=json.loads((place / "result.json").read_text()))
+
+
+def run_command(command: Sequence[str], name: str) -> Spent:
+    """Runs another program to its end. Raises StepError, with the end of what it printed, when it fails."""
+    with tempfile.TemporaryFile() as log:
+        began = time.perf_counter()
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        tree = _TreeMemory(process.pid)
+        process.wait()
+        seconds = time.perf_counter() - began
+        peak_tree = tree.stop()
+        if process.returncode:
+            log.seek(0)
+            said = log.read().decode(errors="replace").strip().splitlines()[-15:]
+            raise StepError(f"{name} ended with status {process.returncode}: " + "\n".join(said))
+    return Spent(seconds=seconds, peak_tree_bytes=peak_tree)
 
 
 def serve(function: str, folder: str) -> None:

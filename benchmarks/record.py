@@ -36,7 +36,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     bundles: Path | None = None
     """Where `sequences` and `phrases` find what an earlier run has exported, peers' builds too, and leave their own."""
     optimum: Path | None = None
-    """The Python of an environment with optimum-intel, for `sequences`; None: it is left out."""
+    """The Python of an environment with optimum-intel, for `sequences` and `checkpoints`; None: it is left out."""
+    olive: Path | None = None
+    """The same with Olive and optimum-onnx, for `checkpoints`."""
     say: Callable[[str], None] = print
     """Takes a line about what is being done."""
 

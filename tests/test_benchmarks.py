@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-SUITES = ("peers", "seeds", "overhead", "memory", "exports", "sequences", "phrases")
+SUITES = ("peers", "seeds", "overhead", "memory", "exports", "sequences", "phrases", "checkpoints")
 QUANTITY = re.compile(r"(?<![\w.])(-?\d+(?:\.\d+)?)\s?(×|dB|ms|µs|MB|GB|points)(?!\w)")
 
 
@@ -153,6 +153,74 @@ def test_phrases_has_what_each_model_gets_right_and_how_fast(smoke: Any, record:
     right, lengths = findings.tables
     assert [row[:2] for row in right.rows] == [row[:2] for row in lengths.rows]
     assert right.rows[0][0] == "tags-rnn" and not right.rows[0][3], "a tagger has no BLEU"
+
+
+def test_checkpoints_makes_both_builds_and_says_who_was_not_measured(smoke: Any, record: Any) -> None:
+    findings = only(record, smoke("checkpoints"), "checkpoints")
+    assert set(findings.raw["spent"]) == set(findings.raw["closeness"]) == {"openvino-int8", "onnxruntime-int8"}
+    assert all(20 < close["sqnr_db"] < 60 for close in findings.raw["closeness"].values())
+    assert all(
+        {"load", "lower", "plan"} <= {cost["stage"] for cost in costs} for costs in findings.raw["stages"].values()
+    )
+    assert findings.figures == ()
+    assert sum("was not measured" in warning for warning in findings.warnings) == 5
+
+
+def test_what_edgevit_makes_of_a_checkpoint_is_weighed_against_each_peer_of_its_engine(record: Any) -> None:
+    import checkpoints
+    from processes import Spent
+
+    from edgevit.types import BenchEntry, BenchReport, Latency
+
+    def entry(name: str, ms: float) -> BenchEntry:
+        times = tuple(ms * (1 + 0.01 * place) for place in range(12))
+        latency = Latency(p50=ms, p90=ms, p99=ms, mean=ms, samples=times, round_sizes=(4, 4, 4))
+        return BenchEntry(
+            target=name.removesuffix("-int8"),
+            precision="int8",
+            batch_size=1,
+            threads=1,
+            latency=latency,
+            throughput=1.0,
+            streams=1,
+            peak_memory_bytes=0,
+            size_bytes=0,
+            executed_precision="int8",
+        )
+
+    times = {
+        "openvino-int8": 2.0,
+        "optimum_openvino_static-int8": 4.0,
+        "onnxruntime-int8": 3.0,
+        "olive_static-int8": 2.0,
+    }
+    bench = BenchReport(
+        model="vit-base",
+        machine=record.read_results(record.RESULTS)[0].machine,
+        seconds=1.0,
+        rounds=3,
+        entries=tuple(entry(name, ms) for name, ms in times.items()),
+    )
+    found = checkpoints.Found(
+        spent={name: Spent(seconds=10 * ms, peak_tree_bytes=int(1e9 / ms)) for name, ms in times.items()},
+        stages={},
+        versions={"olive_static-int8": {"olive-ai": "0.13.0"}},
+        closeness={name: {"sqnr_db": 10 * ms} for name, ms in times.items()},
+        sizes=dict.fromkeys(times, 1),
+        bench=bench,
+    )
+    figures = checkpoints._figures(found)
+    assert [(round(figure.value, 3), figure.status) for figure in figures] == [
+        (0.5, "reached"),
+        (20.0, "missed"),
+        (0.5, "reached"),
+        (2.0, "missed"),
+        (1.5, "missed"),
+        (30.0, "reached"),
+        (1.5, "missed"),
+        (0.667, "reached"),
+    ]
+    assert "olive-ai 0.13.0" in checkpoints._ways(found).rows[3]
 
 
 def test_a_token_is_weighed_against_optimum_intels(record: Any) -> None:
