@@ -179,12 +179,20 @@ def _optimize(path: Path, destination: Path, without: tuple[str, ...]) -> None:
     options.log_severity_level = 3
     # Extended, not all: the layout rules above it are for this processor only.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.optimized_model_filepath = str(destination)
-    beside = storage.data_path(path)
-    if beside.exists() and beside.stat().st_size > storage.ONE_FILE_LIMIT:
-        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{MODEL}.data")
-        options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+    if not storage.data_path(path).exists():
+        options.optimized_model_filepath = str(destination)
+        write_optimized(path, options, without)
+        return
+    # Without a file of its own for weights, the written graph would go on reading those of the graph it came from.
+    optimized = path.with_name("optimized.onnx")
+    options.optimized_model_filepath = str(optimized)
+    data = storage.data_path(optimized)
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", data.name)
+    options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
     write_optimized(path, options, without)
+    storage.save(storage.load(optimized), destination, storage.ONE_FILE_LIMIT)
+    for part in (optimized, data):
+        part.unlink()
 
 
 def write_optimized(path: Path, options: Any, without: tuple[str, ...]) -> None:

@@ -108,6 +108,19 @@ def test_weights_beside_the_model_come_along(build_with, built, tiny, tmp_path, 
     np.testing.assert_allclose(session.run(tiny.images)["logits"], small.run(tiny.images)["logits"], atol=1e-5)
 
 
+@pytest.mark.parametrize("target", ["onnxruntime:float32", "onnxruntime:int8", "ort-mobile:float32", "ort-mobile:int8"])
+def test_weights_that_were_beside_the_graph_are_inside_a_small_build(
+    build_with, built, tiny, target, monkeypatch, sessions
+):
+    monkeypatch.setattr(storage, "INLINE_LIMIT", 1000)
+    build = build_with(tiny.onnx, target, tiny.plan)
+    names = {"model.onnx"} if target.startswith("onnxruntime") else {"model.ort", "required_operators_and_types.config"}
+    assert {file.name for file in build.directory.iterdir()} == names
+    sessions.append(session := build.open())
+    sessions.append(small := built(target).open())
+    np.testing.assert_array_equal(session.run(tiny.images)["logits"], small.run(tiny.images)["logits"])
+
+
 def test_unoptimized_weights_beside_the_model_come_along(build_with, tiny, tmp_path, monkeypatch, sessions):
     monkeypatch.setattr(storage, "ONE_FILE_LIMIT", 1000)
     big = build_with(tiny.onnx, "onnxruntime:float32", optimize="no")
