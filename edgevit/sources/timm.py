@@ -1,15 +1,21 @@
-"""timm's and DeiT's published checkpoints in the zoo's own architecture: `timm:ARCH`. timm is never imported."""
+"""timm's and DeiT's published checkpoints: `timm:ARCH`.
+
+The ViT and DeiT families are the zoo's own architecture, and timm is not imported for them; for all others it is.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from edgevit.errors import InputError
 from edgevit.sources.options import SourceOptions
 from edgevit.sources.requirements import require
+from edgevit.sources.timm_others import load_other
 from edgevit.sources.vit import load_vit
 from edgevit.types import FloatModel, ImagePreprocess
-from edgevit.zoo import ZooEntry, vit_config
+from edgevit.zoo import DistilledViTConfig, ZooEntry, vit_config
 
 # As timm's vision_transformer.py (`_cfg`: inception mean and deviation) and deit.py (`_cfg`: ImageNet's) have them;
 # both crop 0.9 at 224 and 1.0 at 384. DeiT's own evaluation resizes to 256 first, which is a crop of 0.875.
@@ -21,7 +27,7 @@ _CROPS = {224: 0.9, 384: 1.0}
 
 
 def timm_names() -> tuple[str, ...]:
-    """Every architecture that `timm:` knows."""
+    """Every architecture that `timm:` knows without timm."""
     return tuple(_entries())
 
 
@@ -33,7 +39,7 @@ def load_timm(name: str, weights: Path | None, options: SourceOptions | None = N
     """
     entry = _entries().get(name)
     if entry is None:
-        raise InputError(f"expected an architecture of timm, found '{name}'; choose one of: {', '.join(timm_names())}")
+        return load_other(name, weights, options or SourceOptions(), timm_names())
     if weights is None:
         raise InputError(
             f"expected the weights of timm:{name}, found none; add --weights FILE (edgevit downloads nothing)"
@@ -51,5 +57,10 @@ def _entries() -> dict[str, ZooEntry]:
                     continue  # DeiT published only its base size at 384.
                 name = f"{family}_{size}_patch16_{pixels}"
                 preprocess = ImagePreprocess(size=(pixels, pixels), crop_fraction=crop, mean=mean, std=std)
-                entries[name] = ZooEntry(name=name, config=vit_config(size, pixels), preprocess=preprocess, labels=())
+                config = vit_config(size, pixels)
+                entries[name] = ZooEntry(name=name, config=config, preprocess=preprocess, labels=())
+                if family == "deit":
+                    name = name.replace("_patch16", "_distilled_patch16")
+                    config = DistilledViTConfig(**msgspec.structs.asdict(config))
+                    entries[name] = ZooEntry(name=name, config=config, preprocess=preprocess, labels=())
     return entries

@@ -110,10 +110,10 @@ def _with_positions(checkpoint: Checkpoint, own: ViTConfig, target: ViTConfig) -
     positions = checkpoint.state.get("pos_embed")
     if positions is None or positions.ndim != 3 or positions.shape[0] != 1:
         return checkpoint
-    source = _source_grid(positions.shape[1] - 1, own, target)
+    source = _source_grid(positions.shape[1] - own.prefix, own, target)
     if source is None or source == target.grid:
         return checkpoint
-    resized = resize_position_embedding(positions, source, target.grid)
+    resized = resize_position_embedding(positions, source, target.grid, own.prefix)
     note = "interpolated the position embedding from {}x{} to {}x{} patches".format(*source, *target.grid)
     return Checkpoint(state={**checkpoint.state, "pos_embed": resized}, notes=(*checkpoint.notes, note))
 

@@ -12,7 +12,7 @@ from edgevit.zoo.catalog import (
     vit_config,
     zoo_names,
 )
-from edgevit.zoo.config import ViTConfig
+from edgevit.zoo.config import DistilledViTConfig, ViTConfig
 from edgevit.zoo.sequence_config import (
     ClassifierConfig,
     RecurrentConfig,
@@ -23,6 +23,7 @@ from edgevit.zoo.sequence_config import (
 
 __all__ = [
     "ClassifierConfig",
+    "DistilledViTConfig",
     "ModelCard",
     "RecurrentConfig",
     "SequenceCard",

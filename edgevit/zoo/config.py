@@ -47,11 +47,25 @@ class ViTConfig(Value, frozen=True, kw_only=True):
         return self.image_size[0] // self.patch_size, self.image_size[1] // self.patch_size
 
     @property
+    def prefix(self) -> int:
+        """Tokens before the patches: the class token."""
+        return 1
+
+    @property
     def tokens(self) -> int:
-        """Length of the sequence: the patches and the class token."""
-        return self.grid[0] * self.grid[1] + 1
+        """Length of the sequence: the patches and what stands before them."""
+        return self.grid[0] * self.grid[1] + self.prefix
 
     @property
     def hidden(self) -> int:
         """Width of the MLP's hidden layer."""
         return int(self.dim * self.mlp_ratio)
+
+
+class DistilledViTConfig(ViTConfig, frozen=True, kw_only=True):
+    """DeiT's with a second token and a second head, which a teacher taught (arXiv:2012.12877, section 4)."""
+
+    @property
+    def prefix(self) -> int:
+        """Tokens before the patches: those of the class and of the teacher."""
+        return 2

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgevit.zoo.config import ViTConfig
+from edgevit.zoo.config import DistilledViTConfig, ViTConfig
 
 INIT_STD = 0.02
 """Standard deviation of the normal distribution that DeiT initializes weights, tokens and positions with."""
@@ -98,10 +98,31 @@ class VisionTransformer(nn.Module):
         return logits
 
 
+class DistilledVisionTransformer(VisionTransformer):
+    """With DeiT's distillation token: the mean of both heads' scores, as DeiT evaluates it."""
+
+    def __init__(self, config: DistilledViTConfig) -> None:
+        super().__init__(config)
+        self.dist_token = nn.Parameter(torch.zeros(1, 1, config.dim))
+        self.head_dist = nn.Linear(config.dim, config.classes)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        x = self.patch_embed(pixel_values)
+        tokens = (token.expand(x.shape[0], -1, -1) for token in (self.cls_token, self.dist_token))
+        x = torch.cat((*tokens, x), dim=1) + self.pos_embed
+        for block in self.blocks:
+            x = block(x)
+        x = self.norm(x)
+        logits: Tensor = (self.head(x[:, 0]) + self.head_dist(x[:, 1])) / 2
+        return logits
+
+
 def empty_vit(config: ViTConfig) -> VisionTransformer:
     """The module on the meta device: names and shapes, no memory. Give it parameters before it is used."""
     with torch.device("meta"):
-        return VisionTransformer(config)
+        return (
+            DistilledVisionTransformer(config) if isinstance(config, DistilledViTConfig) else VisionTransformer(config)
+        )
 
 
 def initialize_vit(config: ViTConfig, seed: int = 0, std: float = INIT_STD) -> VisionTransformer:
@@ -123,15 +144,18 @@ def initialize_vit(config: ViTConfig, seed: int = 0, std: float = INIT_STD) -> V
     return module.eval()
 
 
-def resize_position_embedding(positions: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
-    """The position embedding of another grid: float32 (1, 1 + h * w, dim) for `source` to the same for `target`.
+def resize_position_embedding(
+    positions: Tensor, source: tuple[int, int], target: tuple[int, int], prefix: int = 1
+) -> Tensor:
+    """The position embedding of another grid: float32 (1, prefix + h * w, dim) for `source` to the same for `target`.
 
-    Grids are (height, width) in patches. The class token's row is kept; the others are interpolated once as an image
-    of `dim` channels, bicubic with antialiasing, which is what timm does when it loads a checkpoint at another size.
+    Grids are (height, width) in patches. The rows of the class token and its like are kept; the others are interpolated
+    once as an image of `dim` channels, bicubic with antialiasing, which is what timm does when it loads a checkpoint at
+    another size.
     """
     if source == target:
         return positions
-    token, patches = positions[:, :1], positions[:, 1:]
+    tokens, patches = positions[:, :prefix], positions[:, prefix:]
     image = patches.reshape(1, *source, -1).permute(0, 3, 1, 2)
     resized = functional.interpolate(image, size=target, mode="bicubic", antialias=True)
-    return torch.cat((token, resized.permute(0, 2, 3, 1).flatten(1, 2)), dim=1)
+    return torch.cat((tokens, resized.permute(0, 2, 3, 1).flatten(1, 2)), dim=1)
