@@ -55,6 +55,10 @@ def export(
         str | None, typer.Option(metavar="auto|any|vnni", help="Which x86-64 processors int8 must be right on.")
     ] = None,
     gpu: Annotated[str | None, typer.Option(metavar="SM,…", help="Cards of tensorrt-rtx builds: sm86,sm89.")] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(metavar="DIM:MIN:OPT:MAX,…", help="Sizes of tensorrt and tensorrt-rtx builds: batch:1:4:8."),
+    ] = None,
     min_delegated: Annotated[
         float | None,
         typer.Option(
@@ -78,7 +82,7 @@ def export(
     def work(terminal: Terminal) -> int:
         from edgevit.pipeline import ExportOptions
         from edgevit.pipeline import export as make
-        from edgevit.pipeline.finishing import with_cards, with_option
+        from edgevit.pipeline.finishing import with_cards, with_option, with_profile
         from edgevit.pipeline.size_budget import choose, parse_size, with_every_precision
         from edgevit.targets.delegation import REPORTING
 
@@ -105,6 +109,7 @@ def export(
             },
         )
         wanted = wanted if gpu is None else with_cards(wanted, gpu)
+        wanted = wanted if profile is None else with_profile(wanted, profile)
         if min_delegated is not None:
             wanted = with_option(wanted, REPORTING, "min_delegated", f"{min_delegated:g}")
         limit = None

@@ -45,6 +45,7 @@ def sqnr_floor(precision: str) -> float:
         "float32": 60.0,
         "float16": 40.0,
         "bfloat16": 25.0,
+        "float8": 10.0,
         "int8": 10.0,
         "int8d": 10.0,
         "int8w": 20.0,

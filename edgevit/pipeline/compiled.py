@@ -10,23 +10,32 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgevit.graph.execute import Executor
-from edgevit.parity.ladder import Stage, climb
+from edgevit.graph import storage
+from edgevit.parity.ladder import Stage
+from edgevit.pipeline.parts import WHOLE
+from edgevit.pipeline.proof import graphs_rung
+from edgevit.runtime.parts import DECODER, ENCODER, merged_executions
 from edgevit.targets import get_target, parse_target
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from edgevit.parity.compare import ComparisonOptions
     from edgevit.pipeline.evaluation import Evaluation
     from edgevit.progress import Progress
-    from edgevit.types import Build, Execution, Rung
+    from edgevit.types import Build, Execution, OnnxModel, Rung
 
 
 def compiled_execution(build: Build, directory: Path) -> Execution | None:
     """What the compiler says it made, for a build that does not run here; None for a target that cannot say."""
-    describe = getattr(get_target(build.target), "compiled", None)
-    return None if describe is None else describe(directory)
+    describe: Callable[[Path], Execution | None] | None = getattr(get_target(build.target), "compiled", None)
+    if describe is None:
+        return None
+    if not build.parts:
+        return describe(directory)
+    said = {part.name: describe(directory / part.name) for part in build.parts}
+    known = {name: execution for name, execution in said.items() if execution is not None}
+    return merged_executions(known) if len(known) == len(said) else None
 
 
 def simulated_rungs(
@@ -38,19 +47,21 @@ def simulated_rungs(
     executed*.
     """
     rungs: list[Rung] = []
-    if evaluation.generation is not None:  # what simulates one graph would have to be run as two, in a loop
-        return ()
     for text, place in built.items():
         name, precision = parse_target(text)
         simulate = getattr(get_target(name), "simulate", None)
         if simulate is None:
             continue
+        parts = (WHOLE,) if evaluation.generation is None else (ENCODER, DECODER)
+        stage = Stage(name=f"simulated {name}-{precision}", precision=precision)
         with tempfile.TemporaryDirectory(prefix="edgevit-") as folder:
-            path = Path(folder) / "simulated.onnx"
-            simulate(place / "files", path)
-            title = f"simulated {name}-{precision}"
-            with Executor(path, exact=True) as executor, progress.task(title, len(evaluation.samples)) as advance:
-                stage = Stage(name=title, session=executor, precision=precision)
-                reference = evaluation.reference_of()
-                rungs.extend(climb(evaluation.batches(), reference, [stage], options, progress=advance))
+            graphs = {part: _simulated(simulate, place / "files" / part, Path(folder) / part) for part in parts}
+            rungs.append(graphs_rung(stage, graphs, evaluation, options, progress))
     return tuple(rungs)
+
+
+def _simulated(simulate: Callable[[Path, Path], None], files: Path, folder: Path) -> OnnxModel:
+    folder.mkdir(exist_ok=True)
+    path = folder / "simulated.onnx"
+    simulate(files, path)
+    return storage.describe(storage.load(path), path)

@@ -20,6 +20,7 @@ from edgevit.pipeline.evaluation import evaluated
 from edgevit.pipeline.parts import split
 from edgevit.pipeline.proof import comparison, stage_rungs
 from edgevit.pipeline.stages import (
+    PLANNED,
     built,
     calibrated,
     calibration_samples,
@@ -57,10 +58,6 @@ NEEDED = {
     "matplotlib": ("report", "drawing the report's plots"),
 }
 """Package to (extra, what needs it)."""
-
-
-PLANNED: tuple[Precision, ...] = ("int8", "int8d", "int8w")
-"""The precisions whose builds are made from a plan, and so need a calibration or a given one."""
 
 
 class ExportOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,7 +197,7 @@ def _with_batch_of(model: FloatModel, recipe: Recipe) -> Recipe:
 
 
 def _check_quantizable(model: FloatModel, targets: tuple[str, ...]) -> None:
-    wanted = [text for text in targets if "int" in parse_target(text)[1]]
+    wanted = [text for text in targets if parse_target(text)[1] in (*PLANNED, "int4w")]
     if model.quantized and wanted:
         raise InputError(
             f"expected a float model for {', '.join(wanted)}, found quantization in {model.name} already; hand in the "
@@ -312,6 +309,12 @@ def _build_sources(
     """What a target builds each part from."""
     plans = {} if plan is None else split(plan, graphs)
     return {
-        part: BuildSource(float_model=again, onnx=graph, quantized=simulated.get(part), plan=plans.get(part))
+        part: BuildSource(
+            float_model=again,
+            onnx=graph,
+            quantized=simulated.get(part),
+            plan=plans.get(part),
+            others=tuple(other.signature for name, other in graphs.items() if name != part),
+        )
         for part, graph in graphs.items()
     }

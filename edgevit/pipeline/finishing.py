@@ -23,12 +23,15 @@ from edgevit.files import staged_directory
 from edgevit.measure import describe_machine
 from edgevit.parity.metrics import sqnr_db
 from edgevit.parity.verdict import sqnr_floor
+from edgevit.pipeline.parts import WHOLE
+from edgevit.pipeline.stages import together
 from edgevit.progress import Progress, Silent
+from edgevit.runtime.selection import open_session
 from edgevit.targets import get_target, parse_target
 from edgevit.targets.base import OpenOptions
 from edgevit.targets.nvidia.architectures import parse_architectures
 from edgevit.targets.nvidia.triton import TritonRepository, write_triton
-from edgevit.types import Build, Engine, Value
+from edgevit.types import Build, BuildPart, Engine, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +78,11 @@ def finish_or_serve(
 def with_cards(recipe: Recipe, gpu: str) -> Recipe:
     """The recipe with `gpu` for its tensorrt-rtx builds. Raises InputError with the choices, or where it has none."""
     return with_option(recipe, ("tensorrt-rtx",), "gpu", ",".join(parse_architectures(gpu)))
+
+
+def with_profile(recipe: Recipe, profile: str) -> Recipe:
+    """The recipe with `profile` for all its builds of NVIDIA's targets. Raises InputError where it has none."""
+    return with_option(recipe, ("tensorrt-rtx", "tensorrt"), "profile", profile)
 
 
 def with_option(recipe: Recipe, targets: tuple[str, ...], key: str, value: str) -> Recipe:
@@ -138,7 +146,8 @@ def _finished(bundle: Bundle, build: Build) -> tuple[Build, FinishedBuild]:
     target = get_target(build.target)
     directory = bundle.directory(build)
     compile_kit: Callable[..., dict[str, str]] = target.finish  # type: ignore[attr-defined]
-    options = compile_kit(directory, build.signature)
+    parts = build.parts or (BuildPart(name=WHOLE, signature=build.signature),)
+    options = together({part.name: compile_kit(directory / part.name, part.signature) for part in parts})
     changed = msgspec.structs.replace(
         build,
         files=describe_directory(bundle.root, directory),
@@ -146,7 +155,7 @@ def _finished(bundle: Bundle, build: Build) -> tuple[Build, FinishedBuild]:
         machine=describe_machine(),
         engine=Engine(name=build.target, version=target.availability().version, device=options.get("gpu", "GPU")),
     )
-    session = target.open(directory, changed, OpenOptions())
+    session = open_session(bundle, changed, OpenOptions())
     try:
         closeness = _golden(bundle, build, session.run)
         execution = session.execution()

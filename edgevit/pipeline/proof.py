@@ -49,10 +49,10 @@ def stage_rungs(
 ) -> tuple[Rung, ...]:
     """The rungs before any engine: the float graphs, and the plan executed as written."""
     float_stage = Stage(name="onnx float32", precision="float32")
-    rungs = [_graphs_rung(float_stage, graphs, evaluation, options, progress)]
+    rungs = [graphs_rung(float_stage, graphs, evaluation, options, progress)]
     if simulated:
         stage = Stage(name="simulated int8", precision="int8")
-        rungs.append(_graphs_rung(stage, simulated, evaluation, options, progress))
+        rungs.append(graphs_rung(stage, simulated, evaluation, options, progress))
     return tuple(rungs)
 
 
@@ -105,13 +105,14 @@ def sequence_options(evaluation: Evaluation, options: ComparisonOptions) -> Sequ
     )
 
 
-def _graphs_rung(
+def graphs_rung(
     stage: Stage,
     graphs: dict[str, OnnxModel],
     evaluation: Evaluation,
     options: ComparisonOptions,
     progress: Progress,
 ) -> Rung:
+    """The rung of a model's graphs, by part, executed in ONNX Runtime; all but float32 without optimizations."""
     exact = stage.precision != "float32"
     if WHOLE in graphs:
         with Executor(graphs[WHOLE].path, exact=exact) as executor:

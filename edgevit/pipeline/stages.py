@@ -44,10 +44,12 @@ if TYPE_CHECKING:
     from edgevit.progress import Progress
     from edgevit.recipe import CalibrationSettings, PlanSettings, Recipe
     from edgevit.sets import SampleSet
-    from edgevit.types import Arrays, CalibrationStats, FloatModel, OnnxModel, QuantPlan
+    from edgevit.types import Arrays, CalibrationStats, FloatModel, OnnxModel, Precision, QuantPlan
 
 GRAPH = "model.onnx"
 STATISTICS = "statistics.npz"
+PLANNED: tuple[Precision, ...] = ("float8", "int8", "int8d", "int8w")
+"""The precisions whose builds are made from a plan, and so need a calibration or a given one."""
 PLAN_SAMPLES = 16
 """Calibration samples that biases are corrected on (one half) and whole plans compared on (the other): means settle
 long before ranges do."""
@@ -267,14 +269,14 @@ def built(bench: Workbench, text: str, sources: dict[str, BuildSource], recipe: 
 
     def produce(folder: Path) -> None:
         with progress.task(f"building {text}", None):
-            used: dict[str, str] = {}
+            used: dict[str, dict[str, str]] = {}
             for part, source in sources.items():
                 files = folder / "files" / part
                 files.mkdir(parents=True)
-                used = _joined(used, part, target.build(source, precision, options, files))
-            (folder / "options.json").write_bytes(msgspec.json.encode(used))
+                used[part] = target.build(source, precision, options, files)
+            (folder / "options.json").write_bytes(msgspec.json.encode(together(used)))
 
-    narrow = precision.startswith("int")
+    narrow = precision in PLANNED
     digests = {part: one.quantized.digest if narrow and one.quantized else "" for part, one in sources.items()}
     inputs: dict[str, object] = {
         "target": text,
@@ -286,11 +288,16 @@ def built(bench: Workbench, text: str, sources: dict[str, BuildSource], recipe: 
     return bench.stage(f"build-{name}-{precision}", inputs, produce)
 
 
-def _joined(used: dict[str, str], part: str, more: dict[str, str]) -> dict[str, str]:
-    """What was used for all parts so far; where one differs, it is named: `a; decoder: b`."""
-    differing = {key: value for key, value in more.items() if used and used.get(key) != value}
-    told = {key: f"{used[key]}; {part}: {value}" if key in used else value for key, value in differing.items()}
-    return {**more, **used, **told}
+def together(used: dict[str, dict[str, str]]) -> dict[str, str]:
+    """The options of all parts as one: what differs is said of each part."""
+    names = dict.fromkeys(name for options in used.values() for name in options)
+    said = {name: {part: options[name] for part, options in used.items() if name in options} for name in names}
+    return {
+        name: next(iter(values.values()))
+        if len(set(values.values())) == 1
+        else "; ".join(f"{part}: {value}" for part, value in values.items())
+        for name, values in said.items()
+    }
 
 
 def requires_any(precision: str, plan: QuantPlan | None) -> tuple[str, ...]:

@@ -125,7 +125,7 @@ def _quantize_input(model: ir.Model, source: ir.Value, entry: LayerPlan) -> ir.V
     up = ir.node("DequantizeLinear", [down.outputs[0], scale, zero], name=f"{entry.name}.input_dequantize")
     down.outputs[0].name, up.outputs[0].name = f"{entry.name}.input_int8", f"{entry.name}.input"
     up.outputs[0].type, up.outputs[0].shape = source.type, source.shape
-    _insert_after(model, source, [down, up])
+    insert_after(model, source, [down, up])
     return up.outputs[0]
 
 
@@ -212,7 +212,8 @@ def gathered(model: ir.Model, node: ir.Node, entry: LayerPlan) -> ir.Node:
     return ir.node("Mul", [cast.outputs[0], steps.outputs[0]], name=node.name, metadata_props=metadata)
 
 
-def _insert_after(model: ir.Model, value: ir.Value, nodes: Iterable[ir.Node]) -> None:
+def insert_after(model: ir.Model, value: ir.Value, nodes: Iterable[ir.Node]) -> None:
+    """Puts `nodes` behind what makes `value`, or in front of everything where it is an input of the graph."""
     producer = value.producer()
     if producer is None:
         model.graph.insert_before(next(iter(model.graph)), nodes)

@@ -26,6 +26,7 @@ PRECISION_COLOURS = {
     "float32": "#6b7380",
     "float16": "#b8649a",
     "bfloat16": "#d58a00",
+    "float8": "#7a5fb5",
     "int8": "#0072b2",
     "int8d": "#56a5d8",
     "int8w": "#009e73",

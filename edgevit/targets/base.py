@@ -60,6 +60,8 @@ class BuildSource(msgspec.Struct, frozen=True, kw_only=True):
     quantized: OnnxModel | None = None
     """The same graph with Q/DQ written from the plan; present for int8."""
     plan: QuantPlan | None = None
+    others: tuple[Signature, ...] = ()
+    """Of the model's other parts: dimensions of one name are one size in all of them."""
 
 
 class Loop(Protocol):

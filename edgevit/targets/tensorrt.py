@@ -2,7 +2,7 @@
 
 Where TensorRT or a GPU is missing, a build is a *kit* (the prepared ONNX, the profile, the options), and one command
 finishes it on the device: `edgevit build BUNDLE`. Precisions and options are those of `tensorrt-rtx`, without `gpu`:
-`profile` = batch:1:4:8 (min, opt, max); `float_layers`, for int8; `tf32` = yes | no.
+`profile` = batch:1:4:8 (min, opt, max); `float_layers`, for what is not quantized; `tf32` = yes | no.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 name = "tensorrt"
 device = "GPU"
-precisions: tuple[Precision, ...] = ("float32", "float16", "bfloat16", "int8")
+precisions: tuple[Precision, ...] = ("float32", "float16", "bfloat16", "float8", "int8", "int4w")
 
 PACKAGES = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")
 OPTIONS = ("profile", "float_layers", "tf32")
@@ -70,7 +70,7 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
         )
     floats = choose_floats(precision, options.get("float_layers"))
     used = {
-        "profile": parse_profile(options.get("profile", ""), source.onnx.signature).text,
+        "profile": parse_profile(options.get("profile", ""), source.onnx.signature, source.others).text,
         "float_layers": floats,
         "tf32": options.get("tf32", "no"),
     }

@@ -2,10 +2,11 @@
 
     pip install 'edgevit[tensorrt-rtx]'     90 MB to download, 220 MB installed
 
-Precisions: float16 (norms and softmax in float32), bfloat16, float32, and int8 from the plan with float16 around it.
-Options: `gpu` = sm75,sm80,sm86,sm89,sm120,sm121; `profile` = batch:1:4:8 (min, opt, max); `float_layers`, for int8;
-`tf32` = yes | no. A build holds the engine, the ONNX it was compiled from, and the table of its layers. The same
-input gives the same bytes. Without a GPU nothing executes: such a build is *built, not executed*.
+Precisions: float16 (norms and softmax in float32), bfloat16, float32; int8 and float8 (E4M3; Ada and newer) from the
+plan with float16 around them; int4w, weights alone in blocks of 64 (Ampere and newer).
+Options: `gpu` = sm75,sm80,sm86,sm89,sm120,sm121; `profile` = batch:1:4:8 (min, opt, max); `float_layers`, for what is
+not quantized; `tf32` = yes | no. A build holds the engine, the ONNX it was compiled from, and the table of its layers.
+The same input gives the same bytes. Without a GPU nothing executes: such a build is *built, not executed*.
 
 Sizes of engines for sm86 (1.7.1, batch 1 to 8), MB: ViT-Ti/16 float32 30.1, float16 16.1, int8 16.2; ViT-S/16 95.5,
 48.9, 32.7. Attention is fused in float16, bfloat16 and int8 and not in float32. All 50 products of either run in int8,
@@ -21,10 +22,10 @@ import msgspec
 from edgevit.errors import InputError, UnavailableError, missing_package
 from edgevit.targets.base import Availability
 from edgevit.targets.installed import installed_version
-from edgevit.targets.nvidia.architectures import DEFAULT, check_precision, parse_architectures
+from edgevit.targets.nvidia.architectures import check_precision, default_architectures, parse_architectures
 from edgevit.targets.nvidia.device import probe
 from edgevit.targets.nvidia.files import ENGINE, LAYERS, ONNX
-from edgevit.targets.nvidia.profiles import parse_profile
+from edgevit.targets.nvidia.profiles import parse_profile, profile_of
 from edgevit.types import Execution
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 name = "tensorrt-rtx"
 device = "GPU"
-precisions: tuple[Precision, ...] = ("float32", "float16", "bfloat16", "int8")
+precisions: tuple[Precision, ...] = ("float32", "float16", "bfloat16", "float8", "int8", "int4w")
 
 PACKAGE = "tensorrt-rtx-cu12-bindings"
 OPTIONS = ("gpu", "profile", "float_layers", "tf32")
@@ -73,7 +74,7 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
     layers = prepare(source, precision, floats, out / ONNX)
     architectures = parse_architectures(used["gpu"])
     network = NetworkOptions(
-        profile=parse_profile(used["profile"], source.onnx.signature),
+        profile=profile_of(used["profile"], source.onnx.signature),
         architectures=architectures,
         tf32=used["tf32"] == "yes",
     )
@@ -84,8 +85,8 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
     execution = read_execution(built.log, layers, f"TensorRT-RTX {nvidia.__version__} for {used['gpu']}")
     (out / LAYERS).write_bytes(msgspec.json.format(msgspec.json.encode(execution), indent=1))
     used["kernels"] = ", ".join(f"{count} {kind}" for kind, count in count_kernels(built.log).items())
-    if precision == "int8":
-        used["int8_layers"] = f"{execution.quantized_executed} of {execution.quantized_requested}"
+    if execution.quantized_requested:
+        used[f"{precision}_layers"] = f"{execution.quantized_executed} of {execution.quantized_requested}"
     return used
 
 
@@ -126,12 +127,12 @@ def _checked(source: BuildSource, precision: Precision, options: dict[str, str])
             f"expected options of {name} (gpu=sm86,sm89; profile=batch:1:4:8; float_layers=float16|float32|bfloat16; "
             f"tf32=yes|no), found {', '.join(f'{key}={value}' for key, value in options.items())}"
         )
-    architectures = parse_architectures(options.get("gpu", ",".join(DEFAULT)))
+    architectures = parse_architectures(options.get("gpu", ",".join(default_architectures(precision))))
     floats = choose_floats(precision, options.get("float_layers"))
     check_precision(precision, floats, architectures)
     return {
         "gpu": ",".join(architectures),
-        "profile": parse_profile(options.get("profile", ""), source.onnx.signature).text,
+        "profile": parse_profile(options.get("profile", ""), source.onnx.signature, source.others).text,
         "float_layers": floats,
         "tf32": options.get("tf32", "no"),
     }

@@ -6,10 +6,19 @@ from typing import Literal
 
 import msgspec
 
-Precision = Literal["float32", "float16", "bfloat16", "int8", "int8d", "int8w", "int4w"]
-"""`int8`: weights and activations with the plan's scales. `int8d`: int8 weights, activations scaled as they come.
-`int8w`, `int4w`: narrow weights, arithmetic in float."""
-PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "bfloat16", "int8", "int8d", "int8w", "int4w")
+Precision = Literal["float32", "float16", "bfloat16", "float8", "int8", "int8d", "int8w", "int4w"]
+"""`int8`, `float8` (E4M3): weights and activations with the plan's scales. `int8d`: int8 weights, activations scaled as
+they come. `int8w`, `int4w`: narrow weights, arithmetic in float."""
+PRECISIONS: tuple[Precision, ...] = (
+    "float32",
+    "float16",
+    "bfloat16",
+    "float8",
+    "int8",
+    "int8d",
+    "int8w",
+    "int4w",
+)
 Task = Literal[
     "image-classification",
     "image-features",

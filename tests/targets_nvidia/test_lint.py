@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -98,7 +99,70 @@ def computed_scale(model: ir.Model) -> str:
     return "expected a constant scale"
 
 
+def replaced(model: ir.Model, found: ir.Node, array: np.ndarray) -> None:
+    found.replace_input_with(0, constant(model, "codes", array))
+
+
+def other_float8(model: ir.Model) -> str:
+    found = node(model, "head.weight.dequantize")
+    replaced(model, found, found.inputs[0].const_value.numpy().astype(ml_dtypes.float8_e5m2))
+    return "expected codes of INT8, FLOAT8E4M3FN .of weights also INT4., found FLOAT8E5M2"
+
+
+def mixed_types(model: ir.Model) -> str:
+    found = node(model, "head.weight.dequantize")
+    scale = constant(model, "scale", np.float32(0.1))
+    replaced(model, found, found.inputs[0].const_value.numpy().astype(ml_dtypes.float8_e4m3fn))
+    found.replace_input_with(1, scale)
+    found.resize_inputs(2)
+    return "head: expected data and weight of one type, found INT8 and FLOAT8E4M3FN"
+
+
+def four_bits_without_blocks(model: ir.Model) -> str:
+    found = node(model, "head.weight.dequantize")
+    codes = np.clip(found.inputs[0].const_value.numpy(), -8, 7).astype(ml_dtypes.int4)
+    replaced(model, found, codes)
+    return r"expected int4 weights in blocks \(block_size\), found none"
+
+
+def blocks_of_eight_bits(model: ir.Model) -> str:
+    node(model, "head.weight.dequantize").attributes["block_size"] = ir.AttrInt64("block_size", 16)
+    return "expected blocks of int4 weights alone, found blocks of 16 in INT8"
+
+
+def codes_that_nothing_dequantizes(model: ir.Model) -> str:
+    down = node(model, "head.weight.input_quantize")
+    up = node(model, "head.weight.input_dequantize")
+    cast = ir.node("Cast", [down.outputs[0]], {"to": int(ir.DataType.FLOAT)}, name="cast")
+    cast.outputs[0].name = "cast"
+    model.graph.insert_before(up, cast)
+    return "expected DequantizeLinear to read its codes, found Cast"
+
+
+def an_integer_operator(model: ir.Model) -> str:
+    made = ir.node("DynamicQuantizeLinear", [model.graph.inputs[0]], num_outputs=3, name="dynamic")
+    model.graph.insert_before(next(iter(model.graph)), made)
+    return "dynamic: expected Q/DQ around float operators, found DynamicQuantizeLinear"
+
+
+def wrong_axis_behind_a_transpose(model: ir.Model) -> str:
+    """A tied weight lies the other way round: the axis of its output channels is 0 there."""
+    up, reader = node(model, "blocks.0.attn.proj.weight.dequantize"), node(model, "blocks.0.attn.proj")
+    turn = ir.node("Transpose", [up.outputs[0]], {"perm": (1, 0)}, name="turn")
+    turn.outputs[0].name = "turned"
+    model.graph.insert_before(reader, turn)
+    reader.replace_input_with(1, turn.outputs[0])
+    return "expected scales along axis 0 .output channels. of the weight of MatMul blocks.0.attn.proj, found axis 1"
+
+
 BROKEN = (
+    other_float8,
+    mixed_types,
+    four_bits_without_blocks,
+    blocks_of_eight_bits,
+    codes_that_nothing_dequantizes,
+    an_integer_operator,
+    wrong_axis_behind_a_transpose,
     unsigned_activation,
     no_zero_point,
     unsigned_weight,

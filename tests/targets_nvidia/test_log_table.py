@@ -67,6 +67,9 @@ def kernel(kind: str, inputs: tuple[str, ...], constants: tuple[str, ...], name:
         (("int8", "float16"), (), "float16"),  # weights dequantized by another kernel
         (("float16",), ("int8",), "float16"),  # weights alone in int8
         (("float32", "float32"), (), "float32"),
+        (("float8",), ("float8", "float32"), "float8"),
+        (("float16",), ("int4", "float16"), "int4w"),  # unpacked inside the product
+        (("float16", "float16"), ("float32",), "float16"),  # unpacked beside it
         ((), (), "unknown"),
     ],
 )
@@ -77,3 +80,17 @@ def test_int8_takes_data_and_weights(inputs: tuple[str, ...], constants: tuple[s
 def test_only_products_count() -> None:
     assert kernel("runtime_fusion", ("float16",), (), "__myl_FcAddAdd").multiplies
     assert not kernel("kgen", ("int8",), ("int8",), "__myl_MulMinMaxRounCast").multiplies
+
+
+def gates(name: str, origin: str) -> str:
+    tensor = "{ Name: t, Dimensions: [1], Strides: [1], StrideOrder: [0], Datatype: Half, Format: (Linear) x }"
+    parts = f"Inputs: [ {tensor}], Constants: [], Outputs: [ {tensor}], TacticName: , StreamId: 0"
+    return f"Name: {name}, LayerType: kgen, {parts}, Metadata: [ONNX Layer: {origin}]\n"
+
+
+def test_a_recurrent_layer_is_known_by_its_gates() -> None:
+    log = gates("__myl_SigmTanhMul", "layers.0.l0")
+    (layer,) = read_execution(log, (("layers.0.l0", "float16"),), "x").layers
+    assert (layer.executed, layer.kernel) == ("float16", "loop")
+    (layer,) = read_execution(log, (("layers.0.l0", "int8"),), "x").layers
+    assert layer.executed == "unknown", "gates are no products in int8"

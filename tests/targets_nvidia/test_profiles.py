@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgevit.errors import InputError
-from edgevit.targets.nvidia.profiles import Range, parse_profile
+from edgevit.targets.nvidia.profiles import Range, parse_profile, profile_of
 from edgevit.types import Signature, TensorSpec
 
 
@@ -51,9 +51,35 @@ def test_a_length_without_a_profile_is_refused_with_an_example() -> None:
         ("batch:1:8", "batch:MIN:OPT:MAX"),
         ("batch", "batch:MIN:OPT:MAX"),
         ("batch:a:b:c", "batch:MIN:OPT:MAX"),
+        ("past_length:0:0:0", "0 <= min <= opt <= max"),
         ("length:1:2:3", r"the dynamic dimensions \(batch\), found 'length'"),
     ],
 )
 def test_bad_profiles(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         parse_profile(text, IMAGES)
+
+
+ENCODER = signature(("batch", "source"), ("batch", "source"))
+DECODER = signature(("batch", "target"), ("batch", 4, "past_length", 8), ("batch", "source"))
+BOTH = "source:1:16:48,target:1:1:48,past_length:0:8:47"
+
+
+def test_an_encoder_and_a_decoder_share_one_profile() -> None:
+    first, second = parse_profile(BOTH, ENCODER, (DECODER,)), parse_profile(BOTH, DECODER, (ENCODER,))
+    assert first == second
+    assert first.text == second.text == "batch:1:1:8,past_length:0:8:47,source:1:16:48,target:1:1:48"
+    assert first.shapes(("batch", "source")) == ((1, 1), (1, 16), (8, 48))
+    assert second.shapes(("batch", 4, "past_length", 8)) == ((1, 4, 0, 8), (1, 4, 8, 8), (8, 4, 47, 8))
+    assert tuple(profile_of(first.text, ENCODER).dimensions) == ("batch", "source")
+
+
+def test_the_other_part_must_be_described_too() -> None:
+    """Or its lack would be found when the first part has been compiled."""
+    missing = (
+        "dimensions 'target', 'past_length', found none; add for example profile=target:1:128:512,past_length:0:16:511"
+    )
+    with pytest.raises(InputError, match=missing):
+        parse_profile("source:1:16:48", ENCODER, (DECODER,))
+    with pytest.raises(InputError, match="found 'width'"):
+        parse_profile(f"{BOTH},width:1:2:3", ENCODER, (DECODER,))

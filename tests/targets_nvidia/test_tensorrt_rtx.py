@@ -88,6 +88,10 @@ def test_with_a_gpu_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         ("float16", {"tf32": "maybe"}, "tf32=maybe"),
         ("float32", {"gpu": "sm75,sm86"}, "sm75"),
         ("bfloat16", {"gpu": "sm75"}, "sm75"),
+        ("float8", {"gpu": "sm75"}, "expected cards of sm89 or newer for float8, found sm75"),
+        ("float8", {"gpu": "sm80,sm86,sm89"}, "found sm80, sm86; leave out what is older"),
+        ("int4w", {"gpu": "sm75,sm86"}, "expected cards of sm80 or newer for int4w, found sm75"),
+        ("float8", {"float_layers": "float32"}, "float_layers=float16|bfloat16 for float8"),
         ("float16", {"float_layers": "float32"}, "float_layers=float16 for float16"),
         ("int8", {"float_layers": "float32", "gpu": "sm75"}, "int8 with float_layers=float16"),
     ],
@@ -145,7 +149,9 @@ def compiled(source, tmp_path_factory):
     return make
 
 
-CARDS = {"float16": "sm75,sm86,sm89,sm120"}
+CARDS = {"float16": "sm75,sm86,sm89,sm120", "float8": "sm89,sm120"}
+LINEAR_ONLY = ("float8", "int4w")
+"""Their patch embedding, a convolution, computes in float16."""
 ALL_BUT_TURING = "sm86,sm89,sm120"
 
 
@@ -159,8 +165,19 @@ def test_every_precision_compiles_for_several_cards(compiled, precision: str) ->
     assert used["gpu"] == gpu and used["profile"] == "batch:1:1:8"
     execution = tensorrt_rtx.compiled(directory)
     assert "not executed" in execution.provider and "(compiled)" in execution.precision
-    assert {layer.executed for layer in execution.layers} == {precision}
-    assert len(execution.layers) == 10
+    executed = {layer.name: layer.executed for layer in execution.layers}
+    assert len(executed) == 10
+    patches = executed.pop("patch_embed.proj")
+    assert patches == ("float16" if precision in LINEAR_ONLY else precision)
+    assert set(executed.values()) == {precision}
+    assert execution.warnings == ()
+
+
+@needs_wheels
+@pytest.mark.parametrize(("precision", "layers"), [("int8", 10), ("float8", 9), ("int4w", 9)])
+def test_bfloat16_may_be_around_what_is_narrow(compiled, precision: str, layers: int) -> None:
+    _, used = compiled(precision, gpu="sm89", float_layers="bfloat16")
+    assert used[f"{precision}_layers"] == f"{layers} of {layers}"
 
 
 @needs_wheels
@@ -170,6 +187,33 @@ def test_every_gemm_of_the_plan_is_compiled_in_int8(compiled, tiny) -> None:
     assert execution.quantized_requested == execution.quantized_executed == len(tiny.plan.layers)
     assert used["int8_layers"] == "10 of 10"
     assert execution.warnings == ()
+
+
+@needs_wheels
+def test_cards_are_those_that_execute_the_precision(compiled) -> None:
+    assert compiled("float8")[1]["gpu"] == "sm89,sm120"
+    assert compiled("int4w")[1]["gpu"] == compiled("int8")[1]["gpu"] == "sm80,sm86,sm89,sm120"
+
+
+@needs_wheels
+@pytest.mark.parametrize(("precision", "type_name"), [("float8", "fp8_e4m3"), ("int4w", "int4")])
+def test_the_builder_itself_refuses_older_cards(compiled, source, precision: str, type_name: str) -> None:
+    """What `check_precision` says first, with the builder's own words behind it."""
+    import tensorrt_rtx_bindings
+
+    from edgevit.targets.nvidia.network import NetworkOptions, build_engine
+    from edgevit.targets.nvidia.profiles import parse_profile
+
+    directory, _ = compiled(precision)
+    signature = source.onnx.signature
+    options = NetworkOptions(profile=parse_profile("", signature), architectures=("sm75",))
+    with pytest.raises(BuildError, match=f"model contains HW-specific datatypes: {type_name}"):
+        build_engine(tensorrt_rtx_bindings, directory / ONNX, signature, options)
+
+
+def test_float8_without_a_plan_is_refused(tiny, tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="expected a plan for a float8 build, found none; calibrate first"):
+        tensorrt_rtx.build(BuildSource(float_model=None, onnx=tiny.onnx), "float8", {}, tmp_path)
 
 
 @needs_wheels
@@ -205,7 +249,8 @@ def test_what_the_compiler_refuses_is_one_line_with_its_reason(source, tmp_path:
 
 @needs_wheels
 @pytest.mark.parametrize(
-    ("precision", "floor"), [("float32", 90.0), ("float16", 45.0), ("bfloat16", 25.0), ("int8", 15.0)]
+    ("precision", "floor"),
+    [("float32", 90.0), ("float16", 45.0), ("bfloat16", 25.0), ("float8", 15.0), ("int8", 15.0), ("int4w", 10.0)],
 )
 def test_its_numerics_are_simulated_here(compiled, tiny, tmp_path: Path, precision: str, floor: float) -> None:
     directory, _ = compiled(precision, gpu=CARDS.get(precision, ALL_BUT_TURING))

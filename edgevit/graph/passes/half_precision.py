@@ -64,7 +64,8 @@ class _Conversion:
                 f"expected a graph without control flow for {self._name}, found {node.op_type} ({node.name}); "
                 "build it in float32"
             )
-        single = node.op_type in self._kept
+        # A blocked weight's scales are halves: only so does TensorRT take the dequantization into the product.
+        single = node.op_type in self._kept and "block_size" not in node.attributes
         for index, value in enumerate(node.inputs):
             if value is not None and value in self._floats:
                 node.replace_input_with(index, self._as_single(value, node) if single else self._as_half(value, node))
@@ -148,6 +149,8 @@ class _Conversion:
         elif node.op_type in ("Constant", "ConstantOfShape") and "value" in node.attributes:
             array = node.attributes["value"].as_tensor().numpy()
             node.attributes["value"] = ir.AttrTensor("value", self._tensor(array, f"{node.name}.value"))
+        elif node.op_type == "ConstantOfShape":  # without a value it gives zeros of float32
+            node.attributes["value"] = ir.AttrTensor("value", self._tensor(np.zeros(1), f"{node.name}.value"))
 
 
 def _values(model: ir.Model) -> list[ir.Value]:

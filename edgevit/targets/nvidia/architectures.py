@@ -23,6 +23,21 @@ DEFAULT = ("sm80", "sm86", "sm89", "sm120")
 there, and an engine for several cards does on all of them what the weakest can."""
 
 
+LEAST = {"float8": 89, "int4w": 80, "bfloat16": 80}
+"""The first compute capability that executes it: on older ones the builder answers `model contains HW-specific
+datatypes: fp8_e4m3`, or `int4`."""
+
+
+def default_architectures(precision: Precision) -> tuple[str, ...]:
+    """Those of `DEFAULT` that execute a precision."""
+    return tuple(name for name in DEFAULT if capability(name) >= LEAST.get(precision, 0))
+
+
+def capability(architecture: str) -> int:
+    """`sm89` as 89."""
+    return int(architecture.removeprefix("sm"))
+
+
 def parse_architectures(text: str) -> tuple[str, ...]:
     """`sm75,sm86` as a tuple in the order of `RTX`, without repeats; raises InputError that lists the choices."""
     wanted = [part.strip().lower() for part in text.split(",") if part.strip()]
@@ -41,6 +56,7 @@ def check_precision(precision: Precision, floats: str, architectures: tuple[str,
 
     `floats` is what the layers that are not int8 compute in.
     """
+    check_card(precision, architectures)
     if "sm75" not in architectures:
         return
     if floats in ("float32", "bfloat16"):
@@ -49,4 +65,15 @@ def check_precision(precision: Precision, floats: str, architectures: tuple[str,
             f"expected float16 layers for sm75 (Turing's tensor cores have no {floats} GEMM in TensorRT-RTX), found "
             f"{precision} with {floats} layers; build {instead} "
             "or leave sm75 out of gpu"
+        )
+
+
+def check_card(precision: Precision, architectures: tuple[str, ...]) -> None:
+    """Raises InputError for a precision that a card has no products for, whatever compiles it."""
+    least = LEAST.get(precision, 0)
+    older = [name for name in architectures if capability(name) < least]
+    if older:
+        raise InputError(
+            f"expected cards of sm{least} or newer for {precision}, found {', '.join(older)}; leave out what is "
+            "older, or build float16 or int8 for it"
         )

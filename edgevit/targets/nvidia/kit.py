@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edgevit.errors import BundleError
+from edgevit.targets.nvidia.architectures import check_card
 from edgevit.targets.nvidia.files import ENGINE, KIT, LAYERS, ONNX, TIMINGS
 from edgevit.targets.nvidia.log_table import count_kernels, read_execution
 from edgevit.targets.nvidia.network import NetworkOptions, build_engine
-from edgevit.targets.nvidia.profiles import parse_profile
+from edgevit.targets.nvidia.profiles import profile_of
 from edgevit.types import Precision, Value
 
 if TYPE_CHECKING:
@@ -61,9 +62,10 @@ def finish_kit(nvidia: Any, directory: Path, signature: Signature, card: str) ->
     Writes the engine, its table of layers and the timings, which make the next build faster. Raises BuildError.
     """
     kit = read_kit(directory)
+    check_card(kit.precision, (card,))
     timings = directory / TIMINGS
     network = NetworkOptions(
-        profile=parse_profile(kit.options.get("profile", ""), signature),
+        profile=profile_of(kit.options.get("profile", ""), signature),
         tf32=kit.options.get("tf32") == "yes",
         timing_cache=timings.read_bytes() if timings.exists() else b"",
     )
@@ -74,6 +76,6 @@ def finish_kit(nvidia: Any, directory: Path, signature: Signature, card: str) ->
     (directory / LAYERS).write_bytes(msgspec.json.format(msgspec.json.encode(execution), indent=1))
     used = {**kit.options, "gpu": card}
     used["kernels"] = ", ".join(f"{count} {kind}" for kind, count in count_kernels(built.log).items())
-    if kit.precision == "int8":
-        used["int8_layers"] = f"{execution.quantized_executed} of {execution.quantized_requested}"
+    if execution.quantized_requested:
+        used[f"{kit.precision}_layers"] = f"{execution.quantized_executed} of {execution.quantized_requested}"
     return used

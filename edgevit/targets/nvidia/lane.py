@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from edgevit.types import Arrays, Signature, TensorSpec
 
 REFUSED = "expected the engine to take the work, it refused; check the card with nvidia-smi and open the build again"
+GRAPHS = 32
+"""Captured graphs that are kept; a decoder's cache has another shape in every step."""
 WARM = 1
 """Runs of a set of shapes before it is captured: the first one allocates and compiles."""
 
@@ -115,6 +117,10 @@ class Lane:
         if runs != WARM or not self._context.capturable(self._stream):
             self._enqueue()
             return
+        if len(self._graphs) >= GRAPHS:
+            oldest = next(iter(self._graphs))
+            self._cuda.end_graph(self._graphs.pop(oldest))
+            self._runs.pop(oldest)
         self._cuda.begin_capture(self._stream)
         taken = self._context.enqueue(self._stream)
         self._graphs[shapes] = self._cuda.end_capture(self._stream)

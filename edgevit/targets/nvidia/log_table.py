@@ -27,6 +27,8 @@ TYPES = {
     "Int4": "int4",
 }
 NARROW = ("int8", "float8", "int4")
+QUANTIZED = ("int8", "float8", "int4w")
+"""What a layer may be asked for in besides floats."""
 PRODUCTS = ("gemm", "correlation", "convolution", "matmul")
 """Kinds of kernel that multiply matrices by NVIDIA's own code."""
 _LINE = re.compile(r"^Name: (?P<name>\S*), LayerType: (?P<kind>\w+), (?P<rest>.*)$", re.MULTILINE)
@@ -55,13 +57,16 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def precision(self) -> str:
-        """What it computes in: the type of its data, eight bits only where data and weights both have them."""
+        """What it computes in: the type of its data, eight bits only where data and weights both have them.
+
+        Four bits are those of weights alone; they count where the product itself dequantizes them.
+        """
         weights = self.constants or self.inputs[1:2]
         first = self.inputs[0] if self.inputs else "unknown"
         narrow = next((kind for kind in weights if kind in NARROW), "")
         if first in NARROW:
             return first if narrow else next(iter(weights), "unknown")
-        return first
+        return "int4w" if narrow == "int4" else first
 
 
 def read_kernels(log: str) -> tuple[Kernel, ...]:
@@ -75,12 +80,12 @@ def read_execution(log: str, nodes: Iterable[tuple[str, str]], engine: str) -> E
     `nodes` are (name of the ONNX node, wanted precision) of the linear layers and convolutions; `engine` says what
     compiled it and for which cards.
     """
-    kernels = [kernel for kernel in read_kernels(log) if kernel.multiplies]
+    kernels = read_kernels(log)
     layers = tuple(_layer(name, wanted, kernels) for name, wanted in nodes)
-    wanted = [layer for layer in layers if layer.requested == "int8"]
-    done = [layer for layer in wanted if layer.executed == "int8"]
+    wanted = [layer for layer in layers if layer.requested in QUANTIZED]
+    done = [layer for layer in wanted if layer.executed == layer.requested]
     warnings = [
-        f"{layer.name} was asked for in int8 and is compiled as {layer.executed}"
+        f"{layer.name} was asked for in {layer.requested} and is compiled as {layer.executed}"
         for layer in wanted
         if layer not in done
     ]
@@ -106,9 +111,15 @@ def count_kernels(log: str) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _layer(name: str, wanted: str, kernels: list[Kernel]) -> ExecutedLayer:
-    mine = [kernel for kernel in kernels if name in kernel.origins]
-    kernel = next((kernel for kernel in mine if kernel.precision == "int8"), mine[0] if mine else None)
+def _layer(name: str, wanted: str, kernels: tuple[Kernel, ...]) -> ExecutedLayer:
+    every = [kernel for kernel in kernels if name in kernel.origins]
+    mine = [kernel for kernel in every if kernel.multiplies]
+    nameless = [kernel for kernel in kernels if kernel.multiplies and not kernel.origins]
+    if not mine and (every or nameless) and wanted not in QUANTIZED:
+        # The products of a recurrent layer have no origin in the log: an LSTM is known by its gates, a GRU by nothing.
+        types = [kernel.outputs[0] for kernel in every if kernel.outputs] or [kernel.precision for kernel in nameless]
+        return ExecutedLayer(name=name, requested=wanted, executed=_majority(types), kernel="loop")
+    kernel = next((kernel for kernel in mine if kernel.precision == wanted), mine[0] if mine else None)
     if kernel is None:
         return ExecutedLayer(
             name=name, requested=wanted, executed="unknown", kernel="not in the engine's list of layers"

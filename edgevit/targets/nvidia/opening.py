@@ -12,7 +12,7 @@ from edgevit.targets.nvidia.device import probe
 from edgevit.targets.nvidia.engine_file import check_loadable, read_header
 from edgevit.targets.nvidia.files import ENGINE, LAYERS, ONNX
 from edgevit.targets.nvidia.network import NetworkOptions, build_engine
-from edgevit.targets.nvidia.profiles import parse_profile
+from edgevit.targets.nvidia.profiles import stored_profile
 from edgevit.targets.nvidia.session import NvidiaSession, Opened
 from edgevit.types import Engine, Execution
 
@@ -87,7 +87,7 @@ def describe(runtime: Runtime, directory: Path, build: Build, options: OpenOptio
         if layers.exists()
         else Execution(precision=build.precision, provider="", instruction_set="")
     )
-    profile = parse_profile(build.options.get("profile", ""), build.signature)
+    profile = stored_profile(build)
     first = build.signature.inputs[0].shape[0] if build.signature.inputs[0].shape else 0
     return Opened(
         build=build,
@@ -107,7 +107,7 @@ def rebuilt(runtime: Runtime, directory: Path, build: Build, options: OpenOption
     if kept is not None and kept.exists():
         return kept.read_bytes()
     network = NetworkOptions(
-        profile=parse_profile(build.options.get("profile", ""), build.signature),
+        profile=stored_profile(build),
         architectures=(runtime.device.architecture,) if runtime.name == "tensorrt-rtx" else (),
         tf32=build.options.get("tf32") == "yes",
     )

@@ -1,4 +1,4 @@
-"""The graph as TensorRT gets it: decomposed attention, whole projections, half precision around float32 norms.
+"""The graph as TensorRT gets it: the plan's Q/DQ, decomposed attention, half precision around float32 norms.
 
 The order matters: the plan is written as Q/DQ on the float32 graph first, what stays float is converted after.
 """
@@ -23,9 +23,14 @@ FLOATS: dict[str, tuple[str, ...]] = {
     "float32": ("float32",),
     "float16": ("float16",),
     "bfloat16": ("bfloat16",),
+    "float8": ("float16", "bfloat16"),
     "int8": ("float16", "float32", "bfloat16"),
+    "int4w": ("float16", "bfloat16"),
 }
-"""What the layers that are not int8 may compute in, by precision; the first is the default."""
+"""What the layers that are not quantized may compute in, by precision; the first is the default."""
+CODES = {"INT8": "int8", "FLOAT8E4M3FN": "float8", "INT4": "int4w"}
+"""Type of a weight's codes to the precision that its layer is asked for in."""
+RECURRENT = ("LSTM", "GRU", "RNN")
 
 
 def choose_floats(precision: Precision, wanted: str | None) -> Floats:
@@ -39,7 +44,7 @@ def choose_floats(precision: Precision, wanted: str | None) -> Floats:
 def prepare(source: BuildSource, precision: Precision, floats: Floats, path: Path) -> tuple[tuple[str, str], ...]:
     """Writes the ONNX file for the parser; returns (node, wanted precision) of every linear layer and convolution.
 
-    Raises PlanError for a Q/DQ graph that TensorRT would misread, BuildError for int8 without a quantized graph.
+    Raises PlanError for a Q/DQ graph that TensorRT would misread, BuildError for int8 or float8 without a plan.
     """
     from edgevit.graph import storage
     from edgevit.graph.passes.attention_decomposed import attention_decomposed, undecomposed
@@ -47,16 +52,13 @@ def prepare(source: BuildSource, precision: Precision, floats: Floats, path: Pat
     from edgevit.graph.passes.projection_split import projection_split
     from edgevit.targets.nvidia.lint import check_readable
 
-    model = source.quantized if precision == "int8" else source.onnx
-    if model is None:
-        raise BuildError("expected a quantized graph for an int8 build, found none; calibrate first")
-    graph = storage.load(model.path)
-    check_readable(graph, model.path.name)
+    graph = _quantized(source, precision)
+    check_readable(graph, source.onnx.path.name)
     left = undecomposed(graph)
     if left:
         raise BuildError(
-            f"expected attention without mask, cache or unequal heads for TensorRT, found {left[0]}; export the model "
-            "with openvino or onnxruntime, or without the mask"
+            "expected attention of equal heads, with no cache of its own and no soft cap, for TensorRT, found "
+            f"{left[0]}; export the model with openvino or onnxruntime"
         )
     layers = wanted_precisions(graph, floats)
     projection_split(graph)
@@ -67,16 +69,52 @@ def prepare(source: BuildSource, precision: Precision, floats: Floats, path: Pat
     return layers
 
 
+def _quantized(source: BuildSource, precision: Precision) -> ir.Model:
+    """The graph with the Q/DQ of its precision, in float32 apart from that."""
+    from edgevit.graph import storage
+
+    if precision == "int8":
+        from edgevit.graph.passes.tables_for_tensorrt import tables_for_tensorrt
+
+        if source.quantized is None:
+            raise BuildError("expected a quantized graph for an int8 build, found none; calibrate first")
+        graph = storage.load(source.quantized.path)
+        tables_for_tensorrt(graph)
+        return graph
+    graph = storage.load(source.onnx.path)
+    if precision == "float8":
+        from edgevit.quantize.write_float8 import write_float8
+
+        if source.plan is None:
+            raise BuildError("expected a plan for a float8 build, found none; calibrate first")
+        write_float8(graph, source.plan)
+    elif precision == "int4w":
+        from edgevit.quantize.write_int4 import write_int4
+
+        write_int4(graph)
+    return graph
+
+
 def wanted_precisions(model: ir.Model, floats: str) -> tuple[tuple[str, str], ...]:
-    """(node, precision asked for) of every MatMul and Conv with a constant weight, in graph order."""
+    """(node, precision asked for) of every MatMul and Conv with a constant weight and every recurrent layer, in order.
+
+    A tied weight is turned between its dequantization and its product.
+    """
     found = []
     for node in model.graph:
+        if node.op_type in RECURRENT:
+            found.append((str(node.name), floats))
         weight = node.inputs[1] if node.op_type in ("MatMul", "Conv") and len(node.inputs) > 1 else None
+        producer = None if weight is None else weight.producer()
+        if producer is not None and producer.op_type == "Transpose":
+            weight = producer.inputs[0]
+            producer = None if weight is None else weight.producer()
         if weight is None:
             continue
-        producer = weight.producer()
         if producer is not None and producer.op_type == "DequantizeLinear":
-            found.append((str(node.name), "int8"))
+            codes = producer.inputs[0]
+            assert codes is not None and codes.dtype is not None
+            found.append((str(node.name), CODES.get(codes.dtype.name, codes.dtype.name.lower())))
         elif weight.is_initializer():
             found.append((str(node.name), floats))
     return tuple(found)

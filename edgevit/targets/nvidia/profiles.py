@@ -1,7 +1,8 @@
 """Optimization profiles: for every dynamic dimension the smallest, the best-served and the largest size.
 
 Written as `batch:1:4:8` (min, opt, max), several separated by commas or spaces. A dynamic first dimension has a
-default; any other dynamic dimension must be given, because no length is right for every text.
+default; any other dynamic dimension must be given, because no length is right for every text. An encoder and a decoder
+share one text. Only what is past may be of size 0: `past_length:0:16:47`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from edgevit.errors import InputError
 from edgevit.types import Value
 
 if TYPE_CHECKING:
-    from edgevit.types import Signature
+    from edgevit.types import Build, Signature
 
 DEFAULT_BATCH = (1, 1, 8)
+PAST = "past"
+"""How the name of a cache's length begins: empty at first."""
 
 
 class Range(Value, frozen=True, kw_only=True):
@@ -43,36 +46,48 @@ class Profile(Value, frozen=True, kw_only=True):
         return sized("min"), sized("opt"), sized("max")
 
 
-def parse_profile(text: str, signature: Signature) -> Profile:
-    """The profile of a signature from the option's text (may be empty).
+def parse_profile(text: str, signature: Signature, others: tuple[Signature, ...] = ()) -> Profile:
+    """The profile of a signature from the option's text (may be empty); `others` are the model's other parts.
 
-    Raises InputError: a dynamic dimension without a profile, one the signature does not have, sizes out of order.
+    Raises InputError: a dynamic dimension without a profile, one that no part has, sizes out of order.
     """
     given = {name: _range(name, sizes) for name, sizes in _parts(text)}
-    dynamic = _dynamic(signature)
+    dynamic = _dynamic(signature, *others)
     unknown = [name for name in given if name not in dynamic]
     if unknown:
         raise InputError(
             f"expected a profile of the dynamic dimensions ({', '.join(dynamic) or 'this model has none'}), found "
             f"{unknown[0]!r} in {text!r}"
         )
-    for name, leading in dynamic.items():
-        if name in given:
-            continue
-        if not leading:
-            raise InputError(
-                f"expected a profile for the dynamic dimension {name!r}, found none; add for example "
-                f"profile={name}:1:128:512 (smallest, usual and largest size)"
-            )
-        smallest, usual, largest = DEFAULT_BATCH
-        given[name] = Range(min=smallest, opt=usual, max=largest)
-    return Profile(dimensions={name: given[name] for name in dynamic})
+    missing = [name for name, leading in dynamic.items() if not leading and name not in given]
+    if missing:
+        example = ",".join(f"{name}:{'0:16:511' if name.startswith(PAST) else '1:128:512'}" for name in missing)
+        raise InputError(
+            f"expected a profile for the dynamic dimension{'s' if len(missing) > 1 else ''} "
+            f"{', '.join(map(repr, missing))}, found none; add for example profile={example} (smallest, usual and "
+            "largest size)"
+        )
+    smallest, usual, largest = DEFAULT_BATCH
+    default = Range(min=smallest, opt=usual, max=largest)
+    ordered = sorted(dynamic, key=lambda name: (not dynamic[name], name))  # the same from every part
+    return Profile(dimensions={name: given.get(name, default) for name in ordered})
 
 
-def _dynamic(signature: Signature) -> dict[str, bool]:
+def stored_profile(build: Build) -> Profile:
+    """The profile that a build was compiled with; that of the whole model where the build is a part of one."""
+    return profile_of(build.options.get("profile", ""), build.signature)
+
+
+def profile_of(text: str, signature: Signature) -> Profile:
+    """The profile of a signature from a text that may speak of a model's other parts too."""
+    dynamic = _dynamic(signature)
+    return parse_profile(",".join(f"{name}:{sizes}" for name, sizes in _parts(text) if name in dynamic), signature)
+
+
+def _dynamic(*signatures: Signature) -> dict[str, bool]:
     """Name of each dynamic dimension, and whether it is the first one of every input that has it."""
     found: dict[str, bool] = {}
-    for spec in signature.inputs:
+    for spec in (spec for signature in signatures for spec in signature.inputs):
         for index, dim in enumerate(spec.shape):
             if isinstance(dim, str):
                 found[dim] = found.get(dim, True) and index == 0
@@ -93,9 +108,10 @@ def _range(name: str, sizes: str) -> Range:
     if len(numbers) != 3 or not all(number.isdigit() for number in numbers):
         raise InputError(f"expected a profile as {name}:MIN:OPT:MAX, found {name + ':' + sizes!r}")
     smallest, usual, largest = (int(number) for number in numbers)
-    if not 1 <= smallest <= usual <= largest:
+    least = 0 if name.startswith(PAST) else 1
+    if not least <= smallest <= usual <= largest or largest == 0:
         raise InputError(
-            f"expected 1 <= min <= opt <= max in the profile of {name!r}, found min {smallest}, opt {usual}, "
+            f"expected {least} <= min <= opt <= max in the profile of {name!r}, found min {smallest}, opt {usual}, "
             f"max {largest}"
         )
     return Range(min=smallest, opt=usual, max=largest)

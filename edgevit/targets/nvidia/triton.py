@@ -2,6 +2,8 @@
 
 DIR/<model>-<target>-<precision>/config.pbtxt
 DIR/<model>-<target>-<precision>/1/…            the build's own files
+
+A build of two graphs is two models: …-encoder and …-decoder.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from edgevit.errors import InputError
 from edgevit.files import staged_directory
 from edgevit.targets.nvidia.files import ENGINE
 from edgevit.targets.nvidia.kit import is_unfinished
-from edgevit.targets.nvidia.profiles import parse_profile
+from edgevit.targets.nvidia.profiles import stored_profile
 from edgevit.types import Value
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from edgevit.bundle import Bundle
@@ -79,13 +82,23 @@ def write_triton(bundle: Bundle, directory: Path, options: TritonOptions | None 
     names = []
     with staged_directory(directory) as stage:
         for build in served:
-            name = model_name(bundle.manifest.model, build)
-            shutil.copytree(bundle.directory(build), stage / name / "1")
-            (stage / name / "config.pbtxt").write_text(model_config(name, build, options), encoding="utf-8")
-            names.append(name)
+            whole = model_name(bundle.manifest.model, build)
+            for part, alone in _alone(build):
+                name = f"{whole}-{part}" if part else whole
+                shutil.copytree(bundle.directory(build) / part, stage / name / "1")
+                (stage / name / "config.pbtxt").write_text(model_config(name, alone, options), encoding="utf-8")
+                names.append(name)
     return TritonRepository(
         path=str(directory), models=tuple(names), skipped={name: reason for name, reason in skipped.items() if reason}
     )
+
+
+def _alone(build: Build) -> Iterator[tuple[str, Build]]:
+    """(part, the build of that part alone): an encoder and a decoder are served as two models."""
+    for part in build.parts:
+        yield part.name, msgspec.structs.replace(build, signature=part.signature, parts=())
+    if not build.parts:
+        yield "", build
 
 
 def why_not_served(build: Build) -> str:
@@ -109,7 +122,7 @@ def model_config(name: str, build: Build, options: TritonOptions) -> str:
     batched = all(isinstance(dim, str) for dim in first)
     largest = 0
     if batched:
-        profile = parse_profile(build.options["profile"], build.signature) if "profile" in build.options else None
+        profile = stored_profile(build) if "profile" in build.options else None
         largest = profile.dimensions[str(first[0])].max if profile else options.max_batch
     lines = [f'name: "{name}"', f'backend: "{backend.name}"', f'default_model_filename: "{backend.file}"']
     lines.append(f"max_batch_size: {largest}")

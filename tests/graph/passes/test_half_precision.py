@@ -110,3 +110,15 @@ def test_control_flow_is_refused(tiny) -> None:
     node.attributes["body"] = ir.AttrGraph("body", ir.Graph([], [], nodes=[], name="body"))
     with pytest.raises(InputError, match="without control flow"):
         to_half_precision(model, "float16")
+
+
+def test_zeros_that_say_no_type_become_halves() -> None:
+    """ConstantOfShape without a value: the first state of a recurrent layer. TensorRT's parser refuses two types."""
+    shape = ir.Value(name="shape", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([2]))
+    zeros = ir.node("ConstantOfShape", [shape], name="zeros")
+    zeros.outputs[0].name, zeros.outputs[0].type = "zeros", ir.TensorType(ir.DataType.FLOAT)
+    graph = ir.Graph([shape], [zeros.outputs[0]], nodes=[zeros], opset_imports={"": 23}, name="g")
+    model = ir.Model(graph, ir_version=10)
+    assert to_half_precision(model, "float16") == 1
+    value = zeros.attributes["value"].as_tensor()
+    assert (value.dtype.name, value.numpy().tolist()) == ("FLOAT16", [0.0])
