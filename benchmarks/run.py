@@ -26,7 +26,7 @@ from processes import StepError  # noqa: E402
 from edgevit.errors import EdgevitError  # noqa: E402
 from edgevit.measure import describe_machine  # noqa: E402
 
-SUITES = ("peers", "seeds", "overhead", "memory", "exports", "sequences", "phrases", "checkpoints")
+SUITES = ("peers", "seeds", "overhead", "memory", "exports", "sequences", "phrases", "checkpoints", "nvidia")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-SUITES = ("peers", "seeds", "overhead", "memory", "exports", "sequences", "phrases", "checkpoints")
+SUITES = ("peers", "seeds", "overhead", "memory", "exports", "sequences", "phrases", "checkpoints", "nvidia")
 QUANTITY = re.compile(r"(?<![\w.])(-?\d+(?:\.\d+)?)\s?(×|dB|ms|µs|MB|GB|points)(?!\w)")
 
 
@@ -164,6 +164,20 @@ def test_checkpoints_makes_both_builds_and_says_who_was_not_measured(smoke: Any,
     )
     assert findings.figures == ()
     assert sum("was not measured" in warning for warning in findings.warnings) == 5
+
+
+def test_nvidia_compiles_every_precision_and_simulates_it(smoke: Any, record: Any) -> None:
+    findings = only(record, smoke("nvidia"), "nvidia")
+    found = findings.raw["digits-vit"]
+    assert set(found) == {"float32", "float16", "bfloat16", "float8", "int8", "int4w"}
+    for precision, one in found.items():
+        assert one["together"]["seconds"] > 0 and one["together"]["bytes"] > 1e6
+        assert one["compiled"] == one["requested"] == {"int8": 26, "float8": 25, "int4w": 25}.get(precision, 0)
+    assert {precision for precision, one in found.items() if "sm75" in one["cards"]} == {"float16", "int8"}
+    close = {precision: one["sqnr_db"] for precision, one in found.items()}
+    assert close["float32"] > close["float16"] > close["bfloat16"] > close["float8"] > 20
+    assert close["float16"] > close["int8"] > close["int4w"] > 15
+    assert [figure.status for figure in findings.figures] == ["reached", "reached"]
 
 
 def test_what_edgevit_makes_of_a_checkpoint_is_weighed_against_each_peer_of_its_engine(record: Any) -> None:
