@@ -93,8 +93,11 @@ def _convert(path: Path, destination: Path, without: tuple[str, ...]) -> None:
 
 def _write_config(model: Path, path: Path) -> None:
     """The operators of `model` by domain and opset, with the types each is used with."""
+    import logging
+
     from onnxruntime.tools.ort_format_model import create_config_from_models
 
+    logging.getLogger("ort_format_model.utils").setLevel(logging.WARNING)  # it says on the terminal what it has written
     create_config_from_models([model], path, True)
     lines = path.read_text().splitlines()
     # Its comments name the file by its path on the machine that made it.

@@ -52,6 +52,13 @@ def test_the_operators_carry_no_path_of_this_machine(built) -> None:
     assert CONFIG in text.splitlines()[0]
 
 
+def test_building_says_nothing_by_itself(build_with, tiny, capfd, caplog) -> None:
+    """The tool that lists the operators logs where it has written them."""
+    build_with(tiny.onnx, "ort-mobile:float32")
+    assert capfd.readouterr().err == ""
+    assert [record.message for record in caplog.records if record.name.startswith("ort_format")] == []
+
+
 def test_nothing_in_it_is_for_this_processor_only(built) -> None:
     """No blocked layouts, and signed activations, which x86-64 without VNNI would want unsigned."""
     for precision in ort_mobile.precisions:
