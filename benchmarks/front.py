@@ -1,4 +1,4 @@
-"""What the README at the top shows of the recorded results: two tables, two pictures, and where they were measured."""
+"""What the README at the top shows of the recorded results: three tables, two pictures, and where they are from."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import front_mobile
 import front_texts
 from record import DECIBEL, MEGABYTES, MILLISECONDS, RATIO, machine_line, markdown_table, replace_between
 
@@ -37,6 +38,7 @@ def update_front(results: Sequence[Result], readme: Path = README, pictures: Pat
         replace_between(readme, BEGIN, END, front(result))
         (pictures / PICTURE).write_text(draw(result), encoding="utf-8")
     front_texts.update_texts(results, readme, pictures)
+    front_mobile.update_mobile(results, readme)
 
 
 def _peers(results: Sequence[Result]) -> Result | None:

@@ -34,11 +34,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] = ()
     """Names of the zoo without `zoo:`; empty for the suite's own."""
     bundles: Path | None = None
-    """Where `sequences` and `phrases` find what an earlier run has exported, peers' builds too, and leave their own."""
+    """Where `sequences`, `phrases` and `mobile` find what an earlier run has made, peers' too, and leave theirs."""
     optimum: Path | None = None
     """The Python of an environment with optimum-intel, for `sequences` and `checkpoints`; None: it is left out."""
     olive: Path | None = None
     """The same with Olive and optimum-onnx, for `checkpoints`."""
+    quantizer: Path | None = None
+    """The Python of an environment with ai-edge-quantizer, for `mobile`; None: it is left out."""
     say: Callable[[str], None] = print
     """Takes a line about what is being done."""
 

@@ -26,7 +26,7 @@ from processes import StepError  # noqa: E402
 from edgevit.errors import EdgevitError  # noqa: E402
 from edgevit.measure import describe_machine  # noqa: E402
 
-SUITES = ("peers", "seeds", "overhead", "memory", "exports", "sequences", "phrases", "checkpoints", "nvidia")
+SUITES = ("peers", "seeds", "overhead", "memory", "exports", "sequences", "phrases", "checkpoints", "nvidia", "mobile")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -71,6 +71,7 @@ def _run(suite: str, shortened: str, chosen: argparse.Namespace, work: Path) -> 
         bundles=chosen.bundles and chosen.bundles.resolve(),
         optimum=chosen.optimum,
         olive=chosen.olive,
+        quantizer=chosen.quantizer,
         say=say,
     )
     findings = importlib.import_module(suite).main(options)
@@ -91,11 +92,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="fewer repeats; not recorded")
     parser.add_argument("--model", action="append", default=[], help="a model of the zoo instead of the suite's own")
     parser.add_argument("--results", type=Path, help="record here instead")
-    parser.add_argument("--bundles", type=Path, help="of sequences: exported here, and used again by a later run")
     parser.add_argument(
         "--optimum", type=Path, help="of sequences, checkpoints: a Python that has optimum-intel (optimum_intel.py)"
     )
     parser.add_argument("--olive", type=Path, help="of checkpoints: a Python that has Olive (checkpoint_peers.py)")
+    parser.add_argument("--bundles", type=Path, help="of texts and mobile: made here, and used again by a later run")
+    parser.add_argument(
+        "--quantizer", type=Path, help="of mobile: a Python that has ai-edge-quantizer (edge_quantizer.py)"
+    )
     parser.add_argument("--work", type=Path, help="where temporary files go; several gigabytes")
     original = parser.parse_args
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-SUITES = ("peers", "seeds", "overhead", "memory", "exports", "sequences", "phrases", "checkpoints", "nvidia")
+SUITES = ("peers", "seeds", "overhead", "memory", "exports", "sequences", "phrases", "checkpoints", "nvidia", "mobile")
 QUANTITY = re.compile(r"(?<![\w.])(-?\d+(?:\.\d+)?)\s?(×|dB|ms|µs|MB|GB|points)(?!\w)")
 
 
@@ -235,6 +235,64 @@ def test_what_edgevit_makes_of_a_checkpoint_is_weighed_against_each_peer_of_its_
         (0.667, "reached"),
     ]
     assert "olive-ai 0.13.0" in checkpoints._ways(found).rows[3]
+
+
+def test_mobile_has_every_build_and_each_vendors_recipe(smoke: Any, record: Any) -> None:
+    import mobile_tables
+
+    findings = only(record, smoke("mobile"), "mobile")
+    raw = findings.raw["digits-vit"]
+    ours = {"ort-mobile-float32", "ort-mobile-int8", "executorch-float32", "executorch-int8"}
+    ours |= {"litert-float32", "litert-int8d"}
+    measured = {f"{entry['target']}-{entry['precision']}" for entry in raw["entries"]}
+    assert measured == set(raw["closeness"]) == set(raw["loading_ms"]) == ours | {"torchao-int8", "torchao-int4d"}
+    for build, close in raw["closeness"].items():
+        assert close["sqnr_db"] > 100 if build.endswith("float32") else 15 < close["sqnr_db"] < 80, build
+        baseline = mobile_tables.float_of(build)
+        assert build == baseline or raw["ratios"][build][baseline]["value"] > 0
+        assert raw["sizes"][build] < raw["sizes"][baseline] or build == baseline
+    assert all(share["macs"] > 0.9 for share in raw["delegated"].values())
+    assert set(raw["delegated"]) == {build for build in measured if not build.startswith("ort-mobile")}
+    weights = raw["weights"]
+    assert set(weights) == {"coreml-float16", "coreml-int8w", "coremltools-int8w"}
+    assert min(weights["coreml-float16"]["sqnr_db"]) > 60 > max(weights["coreml-int8w"]["sqnr_db"]) > 30
+    texts = findings.raw["phrases-transformer"]
+    assert {entry["generation"]["tokens"] for entry in texts["entries"]} == {4}
+    assert set(texts["rungs"]) >= {"ort-mobile-float32", "ort-mobile-int8"}
+    assert sum("SQNR" in figure.name for figure in findings.figures) == 2
+    assert any(warning.startswith("ai-edge-quantizer was not measured") for warning in findings.warnings)
+
+
+def test_the_front_page_shows_mobile_builds_below_their_engine(record: Any, tmp_path: Path) -> None:
+    import front_mobile
+
+    builds = {"litert-float32": 1e6, "edge_quantizer-int8d": 3e5, "litert-int8d": 3e5, "executorch-float32": 1e6}
+    entries = [
+        {"target": name.rpartition("-")[0], "precision": name.rpartition("-")[2], "latency": {"p50": place + 1.0}}
+        for place, name in enumerate(builds)
+    ]
+    found = {
+        "entries": entries,
+        "ratios": {name: {} if name.endswith("float32") else {"litert-float32": {"value": 0.5}} for name in builds},
+        "closeness": {name: {"sqnr_db": 30.0} for name in builds},
+        "sizes": builds,
+    }
+    machine = {"cpu": "C", "architecture": "a", "cores": 2, "memory_bytes": 1, "os": "o", "python": "p"}
+    result = record.Result(
+        suite="mobile",
+        started="2026-01-01",
+        seconds=1.0,
+        machine=record.Machine(instruction_sets=("avx2",), **machine),
+        findings=record.Findings(figures=(), tables=(), raw={front_mobile.MODEL: found}),
+    )
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{front_mobile.BEGIN}\n{front_mobile.END}\nafter\n", encoding="utf-8")
+    front_mobile.update_mobile([result], readme)
+    lines = readme.read_text(encoding="utf-8").splitlines()
+    titles = [line.split("|")[1].strip() for line in lines if line.startswith("| ")][1:]
+    assert titles == ["ExecuTorch, float32", "LiteRT, float32", "LiteRT, int8d", "ai-edge-quantizer, dynamic range"]
+    assert lines[0] == "before" and lines[-1] == "after"
+    assert "| 3.00 ms | 0.500 ×" in " ".join(" ".join(lines).split())
 
 
 def test_a_token_is_weighed_against_optimum_intels(record: Any) -> None:
