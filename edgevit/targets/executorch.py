@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from edgevit.errors import BuildError, InputError
 from edgevit.targets.delegation import check_share, least_share, write_delegation
 from edgevit.targets.installed import installed_version, with_exporter
@@ -25,7 +27,10 @@ name = "executorch"
 precisions: tuple[Precision, ...] = ("float32", "int8", "int8d")
 
 INSTALL = "pip install 'edgevit[executorch]'"
-OPTIONS = "max_batch=N, the most samples memory is planned for; min_delegated=0…1, of multiply-accumulates"
+OPTIONS = (
+    "max_batch=N, the most samples memory is planned for; or batch=N, the only number it will take; "
+    "min_delegated=0…1, of multiply-accumulates"
+)
 
 
 def availability() -> Availability:
@@ -44,7 +49,8 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
     Raises BuildError where ExecuTorch refuses the model or delegates less than `min_delegated`, InputError for a model
     that did not come from PyTorch.
     """
-    largest, least = _settings(options)
+    batch = _batch(source, options)
+    least = _least(options)
     import_executorch()
     if precision == "int8" and source.plan is None:
         raise BuildError(f"expected a plan for {name}:int8, found none; calibrate first")
@@ -53,14 +59,13 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
     from edgevit.graph.capture import CaptureOptions
     from edgevit.targets.xnnpack.lower import lower
 
-    first = source.onnx.signature.inputs[0].shape[0]
-    fixed = first if isinstance(first, int) else None
-    lowered = lower(model, source, precision, CaptureOptions(batch=fixed, max_batch=largest))
+    lowered = lower(model, source, precision, CaptureOptions(batch=batch.fixed, max_batch=batch.largest))
     delegation = lowered.delegation
     check_share(delegation, least, f"{name}:{precision}")
     (out / PROGRAM).write_bytes(lowered.program)
     write_delegation(delegation, out)
-    return {"backend": delegation.delegate, "max_batch": str(fixed or largest), "delegated": delegation.summary()}
+    taken = {"max_batch": str(batch.largest)} if batch.fixed is None else {"batch": str(batch.fixed)}
+    return {"backend": delegation.delegate, **taken, "delegated": delegation.summary()}
 
 
 def open(directory: Path, build: Build, options: OpenOptions) -> ExecutorchSession:
@@ -68,17 +73,38 @@ def open(directory: Path, build: Build, options: OpenOptions) -> ExecutorchSessi
     return ExecutorchSession(directory, build, options)
 
 
-def _settings(options: dict[str, str]) -> tuple[int, float]:
-    """(largest batch, least share of multiply-accumulates)."""
+class _Batch(msgspec.Struct, frozen=True, kw_only=True):
+    fixed: int | None
+    """The only one, or None."""
+    largest: int
+
+
+def _batch(source: BuildSource, options: dict[str, str]) -> _Batch:
+    """Raises InputError for options that are unknown, make no sense or contradict how the model was traced."""
     from edgevit.graph.capture import MAX_BATCH
 
-    unknown = sorted(set(options) - {"max_batch", "min_delegated"})
+    unknown = sorted(set(options) - {"max_batch", "batch", "min_delegated"})
     if unknown:
         raise InputError(f"expected options of {name} ({OPTIONS}), found {unknown[0]}={options[unknown[0]]}")
-    largest, least = options.get("max_batch", str(MAX_BATCH)), options.get("min_delegated", "0")
-    if not largest.isdecimal() or int(largest) < 2:
-        raise InputError(f"expected options of {name} ({OPTIONS}), found max_batch={largest}; give at least 2")
+    if {"batch", "max_batch"} <= set(options):
+        raise InputError(f"expected options of {name} ({OPTIONS}), found both; leave one out")
+    for key, least in (("batch", 1), ("max_batch", 2)):
+        given = options.get(key, str(least))
+        if not given.isdecimal() or int(given) < least:
+            raise InputError(f"expected options of {name} ({OPTIONS}), found {key}={given}; give at least {least}")
+    first = source.onnx.signature.inputs[0].shape[0]
+    if not isinstance(first, int):
+        fixed = int(options["batch"]) if "batch" in options else None
+        return _Batch(fixed=fixed, largest=fixed or int(options.get("max_batch", MAX_BATCH)))
+    if options.get("batch", str(first)) != str(first) or "max_batch" in options:
+        given = f"batch={options['batch']}" if "batch" in options else f"max_batch={options['max_batch']}"
+        raise InputError(f"expected the batch {first} that the model was traced with for {name}, found {given}")
+    return _Batch(fixed=first, largest=first)
+
+
+def _least(options: dict[str, str]) -> float:
+    least = options.get("min_delegated", "0")
     share = least_share(least)
     if share is None:
         raise InputError(f"expected options of {name} ({OPTIONS}), found min_delegated={least}")
-    return int(largest), share
+    return share

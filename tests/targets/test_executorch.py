@@ -14,7 +14,7 @@ import pytest
 from edgevit.errors import BuildError, BundleError, InputError, UnavailableError
 from edgevit.parity.metrics import sqnr_db
 from edgevit.targets import executorch, get_target, parse_target
-from edgevit.targets.base import Availability, BuildSource, ClosedSession
+from edgevit.targets.base import Availability, BuildSource, ClosedSession, OpenOptions
 from edgevit.targets.delegation import read_delegation
 from edgevit.types import FloatModel, OnnxModel, Signature, TensorSpec, TextPreprocess
 
@@ -51,6 +51,8 @@ def test_building_without_the_wheel_exits_with_3(tiny: Any, tmp_path: Any, witho
         ({"threads": "2"}, "threads=2"),
         ({"max_batch": "many"}, "max_batch=many"),
         ({"max_batch": "1"}, "give at least 2"),
+        ({"batch": "0"}, "give at least 1"),
+        ({"batch": "2", "max_batch": "4"}, "leave one out"),
         ({"min_delegated": "95%"}, "min_delegated=95%"),
         ({"min_delegated": "1.5"}, "min_delegated=1.5"),
         ({"min_delegated": "nan"}, "min_delegated=nan"),
@@ -179,9 +181,35 @@ def test_a_fixed_batch_is_planned_as_it_is(make_vit: Any, lower_model: Any, tmp_
     out = tmp_path / "out"
     out.mkdir()
     used = executorch.build(BuildSource(float_model=lambda: fixed, onnx=onnx), "float32", {}, out)
-    assert used["max_batch"] == "2"
+    assert used["batch"] == "2" and "max_batch" not in used
     reasons = {one.reason for one in read_delegation(out).fallbacks}
     assert "its shape depends on the batch" not in reasons
+
+
+@needs_executorch
+def test_a_batch_asked_for_is_the_only_one(lowered: Any, tiny: Any, tmp_path: Any) -> None:
+    source = BuildSource(float_model=lambda: tiny.model, onnx=tiny.onnx)
+    used = executorch.build(source, "float32", {"batch": "2"}, tmp_path)
+    build = msgspec.structs.replace(lowered("float32").build, options=used)
+    images = tiny.images["pixel_values"][:4]
+    session = executorch.open(tmp_path, build, OpenOptions())
+    try:
+        pieces = [session.run({"pixel_values": images[at : at + 2]})["logits"] for at in (0, 2)]
+        np.testing.assert_array_equal(session.run({"pixel_values": images})["logits"], np.concatenate(pieces))
+        with pytest.raises(InputError, match=r"multiple of the batch 2 .*found 3 samples; export it with another"):
+            session.run({"pixel_values": images[:3]})
+    finally:
+        session.close()
+    with pytest.raises(InputError, match=r"the batch 2 that the model was traced with for executorch, found batch=3"):
+        executorch.build(_traced_with(2, source), "float32", {"batch": "3"}, tmp_path)
+
+
+def _traced_with(batch: int, source: BuildSource) -> BuildSource:
+    """As if the source's graph had been made for one batch."""
+    replace = msgspec.structs.replace
+    spec = source.onnx.signature.inputs[0]
+    fixed = replace(source.onnx.signature, inputs=(replace(spec, shape=(batch, *spec.shape[1:])),))
+    return replace(source, onnx=replace(source.onnx, signature=fixed))
 
 
 # ----------------------------------------------------------------------------------------------- delegation

@@ -40,6 +40,7 @@ class ExecutorchSession:
     """A pool of loaded methods: each serves one caller at a time, its memory is planned once.
 
     A program holds memory for its largest batch; a larger one is run in pieces, so that a dynamic batch takes any size.
+    One of a fixed batch takes multiples of it.
     """
 
     def __init__(self, directory: Path, build: Build, options: OpenOptions) -> None:
@@ -50,7 +51,9 @@ class ExecutorchSession:
         self.engine = Engine(name=build.engine.name, version=build.engine.version, device="CPU")
         self._build = build
         self._directory = directory
-        self._largest = int(build.options["max_batch"])
+        fixed = build.options.get("batch")
+        self._fixed = fixed is not None
+        self._largest = int(fixed or build.options["max_batch"])
         self._methods: queue.LifoQueue[Any] | None = queue.LifoQueue()
         if options.threads is not None:
             _pool().ask_for(max(1, options.threads), bindings)
@@ -61,6 +64,11 @@ class ExecutorchSession:
     def run(self, inputs: Arrays) -> Arrays:
         """Thread-safe; at most `streams` calls execute at the same time, others wait."""
         rows = len(inputs[self.signature.inputs[0].name])
+        if self._fixed and rows % self._largest:
+            raise InputError(
+                f"expected a multiple of the batch {self._largest} that {self._build.name} was built for, found {rows} "
+                "samples; export it with another, or with max_batch for any"
+            )
         if rows <= self._largest:
             return self._run(inputs)
         starts = range(0, rows, self._largest)
