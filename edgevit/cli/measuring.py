@@ -12,6 +12,8 @@ from edgevit.cli.options import BundlePath, Debug, Json, SetOption, Targets, The
 from edgevit.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from edgevit.devices import SshHost
     from edgevit.terminal import Terminal
 
@@ -25,7 +27,9 @@ def bench(
     bundle: BundlePath,
     target: Targets = None,
     batch_size: Annotated[list[int] | None, typer.Option(metavar="N", help="Repeatable.")] = None,
-    threads: Annotated[list[int] | None, typer.Option(metavar="N", help="Compute threads; repeatable.")] = None,
+    threads: Annotated[
+        list[str] | None, typer.Option(metavar="N,…", help="Compute threads: 1,2,4 measures with each; repeatable.")
+    ] = None,
     seconds: Annotated[float, typer.Option(metavar="S", help="Measuring time per build and setting.")] = 3.0,
     rounds: Annotated[int, typer.Option(metavar="N", help="The builds take turns this often.")] = 10,
     source_length: Annotated[int | None, typer.Option(metavar="N", help="Texts: tokens of each text. 16.")] = None,
@@ -70,7 +74,7 @@ def bench(
         options = BenchOptions(
             targets=tuple(target or ()),
             batch_sizes=tuple(batch_size or (1,)),
-            threads=tuple(threads or ()),
+            threads=_counts(threads or (), "--threads"),
             seconds=seconds,
             rounds=rounds,
             cold_starts=cold_starts,
@@ -88,6 +92,15 @@ def bench(
         return 0
 
     command(work, json, debug, "" if ssh is None else f"nothing is left on {ssh} but its virtual environments")
+
+
+def _counts(given: Sequence[str], option: str) -> tuple[int, ...]:
+    """Numbers given one by one or with commas between them, each once."""
+    texts = [text.strip() for one in given for text in one.split(",")]
+    for text in texts:
+        if not (text.isascii() and text.isdecimal()):
+            raise InputError(f"expected {option} as N or N,N,…, found {text!r}; correct the option")
+    return tuple(dict.fromkeys(map(int, texts)))
 
 
 def _device(ssh: str | None, options: list[str] | None, wheels: Path | None) -> SshHost | None:

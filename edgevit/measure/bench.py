@@ -12,11 +12,12 @@ from edgevit.errors import InputError, MeasureError
 from edgevit.files import inside
 from edgevit.measure.cell import Cell, Measured, Subject, Texts, dimensions_of, measure_cell, opening_of
 from edgevit.measure.coldstart import ColdStartOptions, measure_cold_start
+from edgevit.measure.conditions import conditions_of
 from edgevit.measure.judge import busy_warnings, drift_warnings, judged
 from edgevit.measure.machine import available_cores, busy_share, describe_machine
 from edgevit.measure.options import BenchOptions, check
 from edgevit.measure.protocol import DEFAULT_OPENER
-from edgevit.measure.samples import drift_of, latency_of
+from edgevit.measure.samples import drift_noise_of, drift_of, latency_of
 from edgevit.preprocess import vocabulary_size
 from edgevit.runtime.parts import TARGET_TOKENS
 from edgevit.types import BenchEntry, BenchReport, TextPreprocess
@@ -179,6 +180,8 @@ def _entry(subject: Subject, cell: Cell, measured: Measured) -> BenchEntry:
         size_bytes=subject.size_bytes,
         executed_precision=measured.usage.execution.precision,
         drift=drift_of(measured.rounds),
+        drift_noise=drift_noise_of(measured.rounds),
+        conditions=conditions_of(measured.readings),
         generation=measured.generation,
     )
 

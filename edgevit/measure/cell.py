@@ -9,6 +9,7 @@ import msgspec
 
 from edgevit.errors import MeasureError
 from edgevit.measure import protocol
+from edgevit.measure.conditions import read_conditions
 from edgevit.measure.options import BEAMS, SOURCE_LENGTH, TOKENS
 from edgevit.measure.process import WorkerProcess
 from edgevit.measure.writing import REREADING, Loop, generation_times
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from edgevit.measure.options import BenchOptions
-    from edgevit.types import GenerationTimes
+    from edgevit.types import GenerationTimes, Reading
 
 SETTLE_CALLS = 1
 """Untimed calls before each turn: the builds measured in between have emptied the processor's caches."""
@@ -77,6 +78,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     throughput: float
     """Items per second."""
     generation: GenerationTimes | None = None
+    readings: tuple[Reading, ...] = ()
+    """Of the processor, after each round of latency."""
 
 
 def rotated(names: Sequence[str], turn: int) -> list[str]:
@@ -94,7 +97,7 @@ def measure_cell(
     each step with what was done.
     """
     failures: dict[str, str] = {}
-    rounds, usages, written = _latency(subjects, cell, options, failures, tick)
+    rounds, usages, written, readings = _latency(subjects, cell, options, failures, tick)
     alive = [subject for subject in subjects if subject.name not in failures]
     if cell.streams == 1:
         rates = {name: _serial_rate(rounds[name], cell.batch_size) for name in usages}
@@ -102,7 +105,13 @@ def measure_cell(
         # Processes of their own: an engine is opened differently for streams, and the peak memory is one caller's.
         rates = _throughput(alive, cell, options, failures, tick)
     measured = {
-        name: Measured(rounds=tuple(rounds[name]), usage=usage, throughput=rates[name], generation=written.get(name))
+        name: Measured(
+            rounds=tuple(rounds[name]),
+            usage=usage,
+            throughput=rates[name],
+            generation=written.get(name),
+            readings=tuple(readings[name]),
+        )
         for name, usage in usages.items()
         if name not in failures
     }
@@ -115,13 +124,17 @@ def _latency(
     options: BenchOptions,
     failures: dict[str, str],
     tick: Callable[[str], None],
-) -> tuple[dict[str, list[tuple[int, ...]]], dict[str, protocol.Usage], dict[str, GenerationTimes]]:
+) -> tuple[
+    dict[str, list[tuple[int, ...]]], dict[str, protocol.Usage], dict[str, GenerationTimes], dict[str, list[Reading]]
+]:
+    readings: dict[str, list[Reading]] = {subject.name: [] for subject in subjects}
     rounds: dict[str, list[tuple[int, ...]]] = {subject.name: [] for subject in subjects}
     usages: dict[str, protocol.Usage] = {}
     turn = protocol.Measure(seconds=options.seconds / options.rounds, settle_calls=SETTLE_CALLS)
 
     def measure(name: str, worker: WorkerProcess) -> None:
         rounds[name].append(worker.ask(turn, protocol.Timings).ns)
+        readings[name].append(read_conditions())  # just after it computed, and before anything else does
         tick(f"{name}: latency")
 
     def report(name: str, worker: WorkerProcess) -> None:
@@ -132,7 +145,7 @@ def _latency(
         _in_turn(workers, options.rounds, measure, failures)
         written = _writing(workers, subjects, cell, options, failures, tick)
         _in_turn(workers, 1, report, failures)
-    return rounds, usages, written
+    return rounds, usages, written, readings
 
 
 def _writing(

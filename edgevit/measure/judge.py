@@ -13,7 +13,7 @@ from edgevit.types import Ratio
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from edgevit.types import BenchEntry
+    from edgevit.types import BenchEntry, Conditions
 
 DRIFT_WORTH_A_WARNING = 0.05
 BUSY_WORTH_A_WARNING = 0.1
@@ -44,13 +44,31 @@ def baseline_of(entry: BenchEntry, cell: Sequence[BenchEntry]) -> BenchEntry | N
 
 
 def drift_warnings(entries: Iterable[BenchEntry]) -> list[str]:
-    """One line per entry whose latency drifted by more than 5 % over its rounds; ratios are paired and suffer less."""
+    """One line per entry whose latency drifted by more than 5 % over its rounds, and by more than they scatter.
+
+    Ratios are paired and suffer less.
+    """
     return [
         f"{entry.name}, batch {entry.batch_size}, threads {entry.threads}: latency drifted by {entry.drift:+.0%} from "
-        "the first third of the rounds to the last; its absolute figures depend on when they were taken"
+        f"the first third of the rounds to the last{_meanwhile(entry.conditions)}; its absolute figures depend on when "
+        "they were taken"
         for entry in entries
-        if entry.drift is not None and abs(entry.drift) > DRIFT_WORTH_A_WARNING
+        if entry.drift is not None
+        and abs(entry.drift) > DRIFT_WORTH_A_WARNING
+        and (entry.drift_noise is None or entry.drifted)
     ]
+
+
+def _meanwhile(conditions: Conditions | None) -> str:
+    if conditions is None:
+        return ""
+    first, last = conditions.first, conditions.last
+    told = []
+    if first.clock_mhz is not None and last.clock_mhz is not None:
+        told.append(f"the clock went from {first.clock_mhz:.0f} to {last.clock_mhz:.0f} MHz")
+    if first.temperature_c is not None and last.temperature_c is not None:
+        told.append(f"the processor from {first.temperature_c:.0f} to {last.temperature_c:.0f} °C")
+    return f" ({', '.join(told)})" if told else ""
 
 
 def busy_warnings(share: float | None) -> list[str]:

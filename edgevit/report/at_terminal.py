@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgevit.report import formats
 from edgevit.report.data import ReportData, without_accuracy
+from edgevit.report.details import drift_caption, drift_text
 from edgevit.report.facts import BuildFacts, build_facts
 from edgevit.report.rows import VERDICT_TONES, Cell, Column, Table, used, verdict_cell
 
@@ -79,6 +80,7 @@ def measurements(bench: BenchReport) -> Table:
         (Column("×", "f32"), [_ratio(entry) for entry in entries]),
         (Column("p90", "ms"), [Cell(formats.number(entry.latency.p90, places)) for entry in entries]),
         (Column("p99", "ms"), [Cell(formats.number(entry.latency.p99, places)) for entry in entries]),
+        (Column("drift", "%"), [_drift(entry) for entry in entries]),
         (Column("items", "/s"), [Cell(formats.number(entry.throughput, 0)) for entry in entries]),
         (Column("cold", "ms"), [Cell() if cold is None else Cell(formats.number(cold.first_ms, 0)) for cold in starts]),
         (
@@ -88,7 +90,7 @@ def measurements(bench: BenchReport) -> Table:
         (Column("memory", memory.name), [Cell(formats.size(entry.peak_memory_bytes, memory)) for entry in entries]),
         (Column("worth", "it", align="left"), [_worth_it(entry.verdict) for entry in entries]),
     ]
-    return used("measurements", _bench_caption(bench), columns, spare=("p90", "cached", "memory", "p99"))
+    return used("measurements", _bench_caption(bench), columns, spare=("p90", "cached", "drift", "memory", "p99"))
 
 
 def writing(bench: BenchReport) -> Table:
@@ -181,6 +183,10 @@ def _accuracy(rungs: Sequence[Rung | None]) -> list[tuple[Column, list[Cell]]]:
 
 def _agreement(rungs: Sequence[Rung | None]) -> list[tuple[Column, list[Cell]]]:
     return [(Column("agree", "%"), [Cell(formats.number(rung.agreement)) if rung else Cell() for rung in rungs])]
+
+
+def _drift(entry: BenchEntry) -> Cell:
+    return Cell() if entry.drift is None else Cell(drift_text(entry), "", "warn" if entry.drifted else "")
 
 
 def _ratio(entry: BenchEntry | None) -> Cell:
@@ -282,4 +288,5 @@ def _bench_caption(bench: BenchReport) -> str:
     return (
         f"{', '.join([*settings, rounds])}, each build in its own process{where}. "
         "× f32: latency against the float32 build of the same target; cold: process start to first result."
+        + drift_caption(bench)
     )

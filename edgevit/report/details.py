@@ -39,6 +39,7 @@ def bench_table(bench: BenchReport) -> Table:
         (Column("ratio", "×"), [_ratio(entry) for entry in entries]),
         (Column("p90", "ms"), numbers([entry.latency.p90 for entry in entries])),
         (Column("p99", "ms"), numbers([entry.latency.p99 for entry in entries])),
+        (Column("drift", "%"), [_drift(entry) for entry in entries]),
         (Column("throughput", "items/s"), [Cell(_rate(entry.throughput)) for entry in entries]),
         (Column("cold start", "ms"), [_cold(entry.cold_start) for entry in entries]),
         (Column("cached", "ms"), [_cached(entry.cold_start) for entry in entries]),
@@ -49,8 +50,36 @@ def bench_table(bench: BenchReport) -> Table:
         f"Each build in its own process, {formats.count(bench.rounds, 'interleaved round')}, "
         f"{formats.duration(bench.seconds)} per build and setting. Ratios are of medians, to the float32 build; "
         "cold start is from the start of the process to the first result, cached with the engine's compile cache warm."
+        + drift_caption(bench)
     )
     return used("measurements", caption, columns)
+
+
+def drift_caption(bench: BenchReport) -> str:
+    if not any(entry.drift is not None for entry in bench.entries):
+        return ""
+    return " drift: the last third of the rounds against the first, ! where it is more than they scatter."
+
+
+def drift_text(entry: BenchEntry) -> str:
+    """By how many percent it became slower over the rounds, marked where that is more than their scatter."""
+    return "" if entry.drift is None else f"{100 * entry.drift:+.0f}{' !' if entry.drifted else ''}"
+
+
+def _drift(entry: BenchEntry) -> Cell:
+    """With what clock and temperature did meanwhile."""
+    if entry.drift is None:
+        return Cell()
+    notes = []
+    if entry.conditions is not None:
+        first, last = entry.conditions.first, entry.conditions.last
+        for before, after, unit in (
+            (first.clock_mhz, last.clock_mhz, "MHz"),
+            (first.temperature_c, last.temperature_c, "°C"),
+        ):
+            if before is not None and after is not None:
+                notes.append(f"{before:.0f} → {after:.0f} {unit}")
+    return Cell(drift_text(entry), ", ".join(notes), "warn" if entry.drifted else "")
 
 
 def _rate(value: float) -> str:

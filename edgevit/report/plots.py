@@ -21,6 +21,7 @@ from edgevit.report.svg import (
     text_width,
     to_svg,
 )
+from edgevit.report.thread_plot import latency_by_threads
 from edgevit.types import BenchEntry
 
 if TYPE_CHECKING:
@@ -35,7 +36,12 @@ _NAME = 30
 
 def plots(data: ReportData) -> tuple[Plot, ...]:
     """Every plot that the data has figures for. Raises UnavailableError where matplotlib is not installed."""
-    made = (accuracy_against_latency(data), latency_distributions(data), sizes(data))
+    made = (
+        accuracy_against_latency(data),
+        latency_distributions(data),
+        latency_by_threads(data.bench),
+        sizes(data),
+    )
     return tuple(plot for plot in made if plot is not None)
 
 

@@ -14,10 +14,12 @@ from edgevit.types.measures import (
     BenchEntry,
     BenchReport,
     ColdStart,
+    Conditions,
     GenerationTimes,
     Latency,
     MemoryAt,
     Ratio,
+    Reading,
 )
 from edgevit.types.models import FloatModel, FloatPart, OnnxModel
 from edgevit.types.parity import (
@@ -57,6 +59,7 @@ __all__ = [
     "ChannelStats",
     "Closeness",
     "ColdStart",
+    "Conditions",
     "CorpusScore",
     "Engine",
     "ExecutedLayer",
@@ -80,6 +83,7 @@ __all__ = [
     "Preprocess",
     "QuantPlan",
     "Ratio",
+    "Reading",
     "Rung",
     "Signature",
     "SkippedLayer",

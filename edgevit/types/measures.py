@@ -39,6 +39,20 @@ class Ratio(Value, frozen=True, kw_only=True):
     baseline: str
 
 
+class Reading(Value, frozen=True, kw_only=True):
+    """The processor at one moment; None for what the system does not tell."""
+
+    clock_mhz: float | None = None
+    temperature_c: float | None = None
+
+
+class Conditions(Value, frozen=True, kw_only=True):
+    """The processor in the first and in the last third of the rounds, medians."""
+
+    first: Reading
+    last: Reading
+
+
 class BeamRate(Value, frozen=True, kw_only=True):
     """How fast one number of beams writes; all sources of the batch together."""
 
@@ -92,12 +106,21 @@ class BenchEntry(Value, frozen=True, kw_only=True):
     """`worth it`, `not worth it` (no faster than float32) or empty for the baseline."""
     drift: float | None = None
     """Last third of the rounds against the first, ratio of median latencies minus 1; None for a single round."""
+    drift_noise: float | None = None
+    """The drift that the scatter from round to round makes by chance, at most, 19 times of 20; None for few rounds."""
+    conditions: Conditions | None = None
+    """Clock and temperature meanwhile; None where the system tells neither."""
     generation: GenerationTimes | None = None
     """For builds that write: their decoding loop. `latency` is then one call of encoder and decoder, teacher-forced."""
 
     @property
     def name(self) -> str:
         return f"{self.target}-{self.precision}"
+
+    @property
+    def drifted(self) -> bool:
+        """Whether it became slower or faster by more than noise does; as thermal throttling shows."""
+        return self.drift is not None and self.drift_noise is not None and abs(self.drift) > self.drift_noise
 
 
 class BenchReport(Value, frozen=True, kw_only=True):

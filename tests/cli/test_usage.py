@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from edgevit.errors import InputError
 
 COMMANDS = ("export", "bench", "parity", "run", "verify", "inspect", "doctor")
 
@@ -100,3 +103,34 @@ def test_nobody_to_print_to(start: Callable[..., Any], digits: Any) -> None:
         process = start("inspect", digits.bundle, prelude=f"import os; os.close({number})")
         process.communicate(timeout=60)
         assert process.returncode in (0, 141)
+
+
+def test_threads_are_given_one_by_one_or_with_commas(
+    inside: Callable[..., Any], digits: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def refuse(bundle: Path, options: Any, progress: Any) -> None:
+        asked.append(options.threads)
+        raise InputError("enough was seen")
+
+    monkeypatch.setattr("edgevit.pipeline.bench", refuse)
+    for arguments in (["1,2,4"], ["1, 2", "4"], ["1", "2", "4", "2"]):
+        given = [part for one in arguments for part in ("--threads", one)]
+        assert inside("bench", digits.bundle, *given).status == 2
+    assert asked == [(1, 2, 4)] * 3
+    for wrong in ("1,", "two", "-1", "1;2"):
+        result = inside("bench", digits.bundle, f"--threads={wrong}")
+        assert (result.status, len(asked)) == (2, 3)
+        assert "expected --threads as N or N,N,…" in result.complaint
+
+
+def test_a_thread_sweep_measures_every_build_with_each(inside: Callable[..., Any], digits: Any) -> None:
+    quick = ["--seconds", 0.12, "--rounds", 6, "--cold-starts", 0, "--target", "onnxruntime", "--json"]
+    result = inside("bench", digits.bundle, "--threads", "1,2", *quick)
+    assert result.status == 0, result.err
+    entries = json.loads(result.out)["entries"]
+    assert sorted((entry["precision"], entry["threads"]) for entry in entries) == [
+        ("float32", 1), ("float32", 2), ("int8", 1), ("int8", 2),
+    ]  # fmt: skip
+    assert all(entry["drift"] is not None and entry["drift_noise"] > 0 for entry in entries)

@@ -5,7 +5,7 @@ import pytest
 
 from edgevit.measure.judge import busy_warnings, drift_warnings, judged
 from edgevit.measure.samples import latency_of
-from edgevit.types import BenchEntry
+from edgevit.types import BenchEntry, Conditions, Reading
 
 
 def entry(name: str, *round_ms: float, drift: float | None = None) -> BenchEntry:
@@ -77,6 +77,21 @@ def test_only_drift_of_more_than_five_percent_is_warned_of() -> None:
         "a-int8, batch 1, threads 2: latency drifted by -6%",
     ]
     assert drift_warnings([msgspec.structs.replace(entries[0], drift=None)]) == []
+
+
+def test_drift_within_the_noise_is_not_warned_of_and_heat_is_named() -> None:
+    drifting = msgspec.structs.replace(entry("a-int8", 1, drift=0.12), drift_noise=0.2)
+    assert not drifting.drifted and drift_warnings([drifting]) == []
+    throttled = msgspec.structs.replace(
+        drifting,
+        drift_noise=0.01,
+        conditions=Conditions(
+            first=Reading(clock_mhz=2400, temperature_c=51), last=Reading(clock_mhz=1500, temperature_c=84)
+        ),
+    )
+    assert throttled.drifted
+    (warning,) = drift_warnings([throttled])
+    assert "(the clock went from 2400 to 1500 MHz, the processor from 51 to 84 °C)" in warning
 
 
 def test_a_busy_machine_is_warned_of() -> None:

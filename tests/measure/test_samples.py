@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgevit.measure.samples import drift_of, latency_of, rounds_of, thin
+from edgevit.measure.samples import drift_noise_of, drift_of, latency_of, rounds_of, thin
 from edgevit.types import Latency
 
 
@@ -62,3 +62,20 @@ def test_drift_compares_the_last_third_with_the_first() -> None:
     assert drift_of([[1.0], [1.0], [9.0], [1.0], [1.2], [1.2]]) == pytest.approx(0.2)
     assert drift_of([[2.0], [1.0]]) == pytest.approx(-0.5)
     assert drift_of([[2.0]]) is None
+
+
+def test_noise_is_what_rounds_scatter_and_not_what_they_drift() -> None:
+    rng = np.random.default_rng(0)
+
+    def rounds(noise: float, drift: float) -> list[list[float]]:
+        levels = np.linspace(1, 1 + drift, 30) + noise * rng.normal(size=30)
+        return [[level, level, level] for level in levels.tolist()]
+
+    steady = [rounds(0.02, 0) for _ in range(400)]
+    by_chance = [abs(drift_of(one) or 0) > (drift_noise_of(one) or 0) for one in steady]
+    assert 0.01 < np.mean(by_chance) < 0.15, "about one in twenty"
+    # Heat: 8 % slower at the end, far beyond a scatter of 1 %.
+    assert all(drift_of(one) > drift_noise_of(one) for one in (rounds(0.01, 0.08) for _ in range(50)))
+    # The same drift among rounds that scatter by as much is not seen.
+    assert np.mean([drift_of(one) > drift_noise_of(one) for one in (rounds(0.2, 0.08) for _ in range(200))]) < 0.3
+    assert drift_noise_of([[1.0]] * 5) is None and drift_noise_of([[1.0]] * 6) == 0

@@ -8,11 +8,11 @@ import msgspec
 import pytest
 
 from edgevit.progress import Silent
-from edgevit.report import at_terminal, fitted
+from edgevit.report import at_terminal, bench_table, fitted
 from edgevit.report.data import ReportData
 from edgevit.report.rows import Cell, Column, Table
 from edgevit.terminal import Terminal
-from edgevit.types import BeamRate, GenerationTimes, Latency, MemoryAt
+from edgevit.types import BeamRate, BenchReport, Conditions, GenerationTimes, Latency, MemoryAt, Reading
 
 
 def printed(table: Table, monkeypatch: pytest.MonkeyPatch, width: int = 80) -> list[str]:
@@ -151,3 +151,32 @@ def test_what_writes_has_a_table_of_its_tokens(data: ReportData, monkeypatch: py
     Terminal(out, Silent(), json=False).bench(report, None)
     assert "12.25" in out.getvalue()
     assert max(map(len, out.getvalue().splitlines())) <= 80
+
+
+def drifting(data: ReportData, drift: float, noise: float) -> BenchReport:
+    assert data.bench is not None
+    first, *others = data.bench.entries
+    first = msgspec.structs.replace(
+        first,
+        drift=drift,
+        drift_noise=noise,
+        conditions=Conditions(first=Reading(temperature_c=51.2), last=Reading(temperature_c=84.0)),
+    )
+    return msgspec.structs.replace(data.bench, entries=(first, *others), device="pi@kitchen")
+
+
+def test_drift_beyond_the_noise_is_marked(data: ReportData) -> None:
+    bench = drifting(data, 0.124, 0.02)
+    table = at_terminal.measurements(bench)
+    assert table.rows[0][titles(table).index("drift %")] == Cell("+12 !", "", "warn")
+    assert "measured on pi@kitchen" in table.caption and "! where it is more than they scatter" in table.caption
+    whole = bench_table(bench)
+    assert whole.rows[0][titles(whole).index("drift %")] == Cell("+12 !", "51 → 84 °C", "warn")
+    quiet = at_terminal.measurements(drifting(data, -0.011, 0.02))
+    assert quiet.rows[0][titles(quiet).index("drift %")] == Cell("-1")
+
+
+def test_without_drift_nothing_is_said_of_it(data: ReportData) -> None:
+    assert data.bench is not None
+    table = at_terminal.measurements(data.bench)
+    assert "drift %" not in titles(table) and "drift" not in table.caption and "measured on" not in table.caption

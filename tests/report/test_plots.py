@@ -11,6 +11,7 @@ from edgevit.report.data import ReportData
 from edgevit.report.layer_plot import layer_sqnr
 from edgevit.report.plots import accuracy_against_latency, latency_distributions, plots, sizes
 from edgevit.report.svg import Plot
+from edgevit.report.thread_plot import latency_by_threads
 from edgevit.types import LayerParity
 
 
@@ -179,3 +180,27 @@ def test_a_missing_matplotlib_names_its_extra(data: ReportData, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UnavailableError, match=r"matplotlib.*edgevit\[report\]"):
         sizes(data)
+
+
+def test_latency_over_threads_has_a_line_per_build_and_a_tick_per_count(data: ReportData) -> None:
+    assert data.bench is not None
+    assert latency_by_threads(data.bench) is None and latency_by_threads(None) is None
+    swept = tuple(
+        msgspec.structs.replace(
+            entry,
+            threads=threads,
+            latency=msgspec.structs.replace(entry.latency, p50=entry.latency.p50 / threads),
+        )
+        for entry in data.bench.entries
+        for threads in (4, 1, 2)
+    )
+    plot = latency_by_threads(msgspec.structs.replace(data.bench, entries=swept))
+    assert plot is not None and plot.name == "threads"
+    smallest = min(entry.batch_size for entry in swept)
+    names = {entry.name for entry in swept if entry.batch_size == smallest}
+    for name in names:
+        assert f"{name}: " in plot.description and f">{name}<" in plot.svg
+    assert plot.description.count("with 4") == plot.description.count("with 1,") == len(names)
+    assert [f">{count}</text>" in plot.svg for count in (1, 2, 3, 4)] == [True, True, False, True]
+    with_plot = plots(msgspec.structs.replace(data, bench=msgspec.structs.replace(data.bench, entries=swept)))
+    assert [one.name for one in with_plot] == ["accuracy", "latency", "threads", "size"]
