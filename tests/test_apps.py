@@ -167,15 +167,19 @@ def program(repository: Path, once: Callable[..., Path]) -> Path:
     def make(place: Path) -> None:
         import openvino.utils
 
-        source = repository / "export" / "apps" / "cpp"
-        configure = ["cmake", "-S", source, "-B", place, f"-DOpenVINO_DIR={openvino.utils.get_cmake_path()}"]
-        for command in (configure, ["cmake", "--build", place]):
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stdout + done.stderr
-            assert "warning:" not in done.stdout + done.stderr
+        compile_program(
+            repository / "export" / "apps" / "cpp", place, f"OpenVINO_DIR={openvino.utils.get_cmake_path()}"
+        )
 
     # CMake writes the folder's name into what it makes, and `once` renames it: only the program is used after.
     return once("cpp", make) / "classify"
+
+
+def compile_program(source: Path, place: Path, engine: str) -> None:
+    for command in (["cmake", "-S", source, "-B", place, f"-D{engine}"], ["cmake", "--build", place]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "warning:" not in done.stdout + done.stderr
 
 
 @pytest.fixture
@@ -264,6 +268,75 @@ def test_the_cpp_program_never_takes_a_build_that_failed(
     (bundle / "manifest.json").write_text(json.dumps(manifest))
     done = run_program(program, bundle, samples[0])
     assert done.returncode == 1 and "expected an OpenVINO build within its budget" in done.stderr
+
+
+# ---------------------------------------------------------------------------------------- C++ with ExecuTorch
+
+
+@pytest.fixture(scope="module")
+def executorch_program(repository: Path, once: Callable[..., Path]) -> Path:
+    """The same program, compiled against the headers and the libraries of ExecuTorch's wheel."""
+
+    def make(place: Path) -> None:
+        (package,) = importlib.util.find_spec("executorch").submodule_search_locations  # type: ignore[union-attr]
+        source = repository / "export" / "apps" / "cpp-executorch"
+        compile_program(source, place, f"executorch_DIR={package}/share/cmake")
+
+    return once("cpp-executorch", make) / "classify"
+
+
+@pytest.fixture(scope="module")
+def programs(digits: Any, once: Callable[..., Path], edgevit: Callable[..., Any]) -> Path:
+    """A bundle of zoo:digits-vit with ExecuTorch's builds in float32 and int8."""
+
+    def make(place: Path) -> None:
+        out = digits.resumed_at(place / "out")
+        targets = ["--target", "executorch:float32", "--target", "executorch:int8"]
+        finished = edgevit("export", "zoo:digits-vit", out, "--recipe", digits.recipe, *targets)
+        assert finished.status == 0, finished.err
+
+    return once("executorch-digits", make) / "out"
+
+
+def only(bundle: Path, to: Path, precision: str) -> Path:
+    """A copy whose manifest knows one of its builds."""
+    shutil.copytree(bundle, to)
+    manifest = json.loads((to / "manifest.json").read_text())
+    manifest["builds"] = [build for build in manifest["builds"] if build["precision"] == precision]
+    (to / "manifest.json").write_text(json.dumps(manifest))
+    return to
+
+
+@needs_compiler
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_the_executorch_program_prints_pythons_labels(
+    executorch_program: Path, programs: Path, pictures: list[Path], tmp_path: Path, precision: str
+) -> None:
+    bundle = only(programs, tmp_path / "bundle", precision)
+    done = run_program(executorch_program, bundle, *pictures)
+    assert done.returncode == 0, done.stderr
+    with edgevit.load(programs, f"executorch:{precision}", threads=1) as model:
+        expected = [model.predict(path, top=1) for path in pictures]
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [row[0] for row in rows] == [str(path) for path in pictures]
+    assert [row[1] for row in rows] == [result.label for result in expected]
+    np.testing.assert_allclose([float(row[2]) for row in rows], [result.score for result in expected], atol=2e-4)
+
+
+@needs_compiler
+def test_the_executorch_program_says_what_is_wrong(
+    executorch_program: Path, programs: Path, digits: Any, tmp_path: Path, pictures: list[Path]
+) -> None:
+    done = run_program(executorch_program, digits.bundle, pictures[0])
+    assert done.returncode == 1 and "expected an ExecuTorch build within its budget" in done.stderr
+    bundle = only(programs, tmp_path / "bundle", "int8")
+    program = bundle / "executorch-int8" / "model.pte"
+    program.write_bytes(b"not a program, but long enough to look into" * 50)
+    done = run_program(executorch_program, bundle, pictures[0])
+    assert done.returncode == 1 and "could not load executorch-int8" in done.stderr
+    program.unlink()
+    done = run_program(executorch_program, bundle, pictures[0])
+    assert done.returncode == 1 and "could not load executorch-int8" in done.stderr
 
 
 # ------------------------------------------------------------------------------------------ Kotlin and Swift
