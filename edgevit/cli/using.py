@@ -33,6 +33,9 @@ def run(
         int | None, typer.Option(metavar="N", help="Translations: 1 for greedy search, more for beam search.")
     ] = None,
     max_length: Annotated[int | None, typer.Option(metavar="N", help="Translations: tokens written, at most.")] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Compile an engine of another card or version again, from its ONNX.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -44,7 +47,8 @@ def run(
 
         items = lines(inputs)
         names = [item.decode("utf-8", "backslashreplace") if isinstance(item, bytes) else item for item in items]
-        terminal.predictions(names, predict(bundle, items, target, top, Changes(beams=beams, max_length=max_length)))
+        changes = Changes(beams=beams, max_length=max_length)
+        terminal.predictions(names, predict(bundle, items, target, top, changes, rebuild))
         return 0
 
     command(work, json, debug)

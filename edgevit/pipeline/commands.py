@@ -108,15 +108,17 @@ def run(
     target: str | None = None,
     top: int = 3,
     changes: Changes | None = None,
+    rebuild: bool = False,
 ) -> list[Any]:
     """The task's result for every item (files, arrays, PIL images, texts), by the best build that runs here.
 
-    `changes` are for models that write. Unlike `edgevit.load`, which an application calls at every start, this reads
-    every file of the bundle and compares it with its checksum. A build of fixed batch n takes n items at a time.
+    `changes` are for models that write, `rebuild` for engines of another card. Unlike `edgevit.load`, which an
+    application calls at every start, this reads every file of the bundle and compares it with its checksum. A build of
+    fixed batch n takes n items at a time.
     """
     open_bundle(bundle, check="hashes")
     how = msgspec.structs.asdict(changes or Changes())
-    with load(bundle, target) as model:
+    with load(bundle, target, rebuild=rebuild) as model:
         first = model.signature.inputs[0].shape[0]
         step = first if isinstance(first, int) else LARGEST_BATCH
         return [

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from edgevit.pipeline.size_budget import SizeChoice
     from edgevit.sets import SampleSet
-    from edgevit.types import BenchReport, FloatModel, OnnxModel, ParityReport, Precision, QuantPlan
+    from edgevit.types import BenchReport, FloatModel, OnnxModel, ParityReport, Precision, QuantPlan, Signature
 
 
 NEEDED = {
@@ -90,6 +90,7 @@ def export(
     options, progress, out = options or ExportOptions(), progress or Silent(), Path(out)
     _check_settings(recipe)
     targets, unavailable = _targets(recipe)
+    _check_target_options(targets, recipe, ())
     _check_packages()
     recipe = _with_fixed_batch(recipe)
     with Workbench(out.absolute(), progress) as bench:
@@ -111,6 +112,7 @@ def _draft(recipe: Recipe, targets: tuple[str, ...], bench: Workbench, progress:
     for note in model.notes:
         progress.note(f"{model.name}: {note}")
     graphs = lowered(bench, model, recipe, progress)
+    _check_target_options(targets, recipe, tuple(graph.signature for graph in graphs.values()))
     evaluation = evaluated(bench, model, evaluation_set, recipe, progress)
     model = _without_modules(model)
     plan, simulated = _quantization(bench, model, graphs, calibration_set, recipe, progress)
@@ -148,6 +150,15 @@ def _check_settings(recipe: Recipe) -> None:
         )
     if recipe.plan.file is not None:
         read_plan(Path(recipe.plan.file))
+
+
+def _check_target_options(targets: tuple[str, ...], recipe: Recipe, signatures: tuple[Signature, ...]) -> None:
+    """What a target's own `check_options` has against its options, before an hour of work and not after it."""
+    for text in targets:
+        name, precision = parse_target(text)
+        check = getattr(get_target(name), "check_options", None)
+        if check is not None:
+            check(precision, recipe.options.get(text, {}), signatures)
 
 
 def _check_packages() -> None:

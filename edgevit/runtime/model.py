@@ -40,17 +40,20 @@ def load(
     threads: int | None = None,
     streams: int = 1,
     cache_dir: str | Path | None = None,
+    rebuild: bool = False,
 ) -> Model:
     """Opens the best build of the bundle at `path` that runs here, or the best of `target` (`openvino`,
     `openvino:int8`).
 
     `threads`: compute threads, by default the engine's choice. `streams`: how many calls may run at the same time.
-    `cache_dir`: where the engine may keep compiled models. Raises BundleError (damaged), UnavailableError (no engine
+    `cache_dir`: where the engine may keep compiled models. `rebuild`: compile a build of another card or version again,
+    from the ONNX it holds. Raises BundleError (damaged), UnavailableError (no engine
     here), InputError (no such target).
     """
     bundle = open_bundle(path, check="sizes")
     build = best(bundle, target)
-    options = OpenOptions(threads=threads, streams=streams, cache_dir=Path(cache_dir) if cache_dir else None)
+    cache = Path(cache_dir) if cache_dir else None
+    options = OpenOptions(threads=threads, streams=streams, cache_dir=cache, rebuild=rebuild)
     return Model(bundle, build, open_session(bundle, build, options))
 
 

@@ -17,7 +17,7 @@ from edgevit.targets.installed import installed_version
 from edgevit.targets.nvidia.device import probe
 from edgevit.targets.nvidia.files import ENGINE, LAYERS, ONNX
 from edgevit.targets.nvidia.kit import COMMAND, BuildKit, finish_kit, is_unfinished, write_kit
-from edgevit.targets.nvidia.profiles import parse_profile
+from edgevit.targets.nvidia.profiles import check_profile, parse_profile
 from edgevit.types import Execution
 
 if TYPE_CHECKING:
@@ -55,12 +55,9 @@ def why_not(precision: Precision) -> str:
     return ""
 
 
-def build(source: BuildSource, precision: Precision, options: dict[str, str], out: Path) -> dict[str, str]:
-    """Writes model.onnx and kit.json, and finishes the kit where TensorRT and a GPU are.
-
-    Raises InputError for options that make no sense, PlanError for a graph TensorRT would misread, BuildError.
-    """
-    from edgevit.targets.nvidia.prepare import choose_floats, prepare
+def check_options(precision: Precision, options: dict[str, str], signatures: tuple[Signature, ...] = ()) -> None:
+    """Raises InputError for options that make no sense; `signatures` of the model's parts, once they are known."""
+    from edgevit.targets.nvidia.prepare import choose_floats
 
     unknown = [key for key in options if key not in OPTIONS]
     if unknown or options.get("tf32", "no") not in ("yes", "no"):
@@ -68,6 +65,18 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
             f"expected options of {name} (profile=batch:1:4:8; float_layers=float16|float32|bfloat16; tf32=yes|no), "
             f"found {', '.join(f'{key}={value}' for key, value in options.items())}"
         )
+    choose_floats(precision, options.get("float_layers"))
+    check_profile(options.get("profile", ""), signatures)
+
+
+def build(source: BuildSource, precision: Precision, options: dict[str, str], out: Path) -> dict[str, str]:
+    """Writes model.onnx and kit.json, and finishes the kit where TensorRT and a GPU are.
+
+    Raises InputError for options that make no sense, PlanError for a graph TensorRT would misread, BuildError.
+    """
+    from edgevit.targets.nvidia.prepare import choose_floats, prepare
+
+    check_options(precision, options)
     floats = choose_floats(precision, options.get("float_layers"))
     used = {
         "profile": parse_profile(options.get("profile", ""), source.onnx.signature, source.others).text,

@@ -25,14 +25,14 @@ from edgevit.targets.installed import installed_version
 from edgevit.targets.nvidia.architectures import check_precision, default_architectures, parse_architectures
 from edgevit.targets.nvidia.device import probe
 from edgevit.targets.nvidia.files import ENGINE, LAYERS, ONNX
-from edgevit.targets.nvidia.profiles import parse_profile, profile_of
+from edgevit.targets.nvidia.profiles import check_profile, parse_profile, profile_of
 from edgevit.types import Execution
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from edgevit.targets.base import BuildSource, EngineSession, OpenOptions
-    from edgevit.types import Build, Precision
+    from edgevit.types import Build, Precision, Signature
 
 name = "tensorrt-rtx"
 device = "GPU"
@@ -59,6 +59,12 @@ def why_not(precision: Precision) -> str:
     return ""
 
 
+def check_options(precision: Precision, options: dict[str, str], signatures: tuple[Signature, ...] = ()) -> None:
+    """Raises InputError for options that make no sense; `signatures` of the model's parts, once they are known."""
+    _checked(precision, options)
+    check_profile(options.get("profile", ""), signatures)
+
+
 def build(source: BuildSource, precision: Precision, options: dict[str, str], out: Path) -> dict[str, str]:
     """Writes model.engine, model.onnx and layers.json; returns the options used and what the builder's log shows.
 
@@ -69,7 +75,8 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
     from edgevit.targets.nvidia.network import NetworkOptions, build_engine
     from edgevit.targets.nvidia.prepare import choose_floats, prepare
 
-    used = _checked(source, precision, options)
+    used = _checked(precision, options)
+    used["profile"] = parse_profile(options.get("profile", ""), source.onnx.signature, source.others).text
     floats = choose_floats(precision, used["float_layers"])
     layers = prepare(source, precision, floats, out / ONNX)
     architectures = parse_architectures(used["gpu"])
@@ -117,8 +124,8 @@ def open(directory: Path, build: Build, options: OpenOptions) -> EngineSession:
     return open_rtx(_bindings(), directory, build, options)
 
 
-def _checked(source: BuildSource, precision: Precision, options: dict[str, str]) -> dict[str, str]:
-    """Every option with its value, checked before any work."""
+def _checked(precision: Precision, options: dict[str, str]) -> dict[str, str]:
+    """Every option but the profile with its value, checked before any work."""
     from edgevit.targets.nvidia.prepare import choose_floats
 
     unknown = [key for key in options if key not in OPTIONS]
@@ -132,7 +139,6 @@ def _checked(source: BuildSource, precision: Precision, options: dict[str, str])
     check_precision(precision, floats, architectures)
     return {
         "gpu": ",".join(architectures),
-        "profile": parse_profile(options.get("profile", ""), source.onnx.signature, source.others).text,
         "float_layers": floats,
         "tf32": options.get("tf32", "no"),
     }

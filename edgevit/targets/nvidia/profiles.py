@@ -73,6 +73,15 @@ def parse_profile(text: str, signature: Signature, others: tuple[Signature, ...]
     return Profile(dimensions={name: given.get(name, default) for name in ordered})
 
 
+def check_profile(text: str, signatures: tuple[Signature, ...]) -> None:
+    """Raises InputError for a text that is no profile; with the signatures of all parts, for one that is not theirs."""
+    if signatures:
+        parse_profile(text, signatures[0], signatures[1:])
+        return
+    for name, sizes in _parts(text):
+        _range(name, sizes)
+
+
 def stored_profile(build: Build) -> Profile:
     """The profile that a build was compiled with; that of the whole model where the build is a part of one."""
     return profile_of(build.options.get("profile", ""), build.signature)
