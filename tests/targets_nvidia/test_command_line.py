@@ -31,7 +31,7 @@ Command = Callable[..., Any]
 RTX, FULL = "tensorrt-rtx-int8", "tensorrt-float16"
 RECIPE = """
 model = "zoo:digits-vit"
-targets = ["openvino:float32", "tensorrt-rtx:int8", "tensorrt:float16"]
+targets = ["openvino:float32", "onnxruntime:int8", "tensorrt-rtx:int8", "tensorrt:float16"]
 [options."tensorrt-rtx:int8"]
 gpu = "sm86,sm89"
 [calibration]
@@ -153,7 +153,12 @@ def test_a_kit_is_not_finished_without_tensorrt(edgevit: Command, exported: Path
 def test_what_was_not_executed_is_verified_as_not_executed(inside: Command, exported: Path) -> None:
     done = inside("verify", exported, "--json")
     verdicts = {check["build"]: check["verdict"] for check in json.loads(done.out)["builds"]}
-    assert verdicts == {"openvino-float32": "passed", RTX: "not executed", FULL: "not executed"}
+    assert verdicts == {
+        "openvino-float32": "passed",
+        "onnxruntime-int8": "passed",
+        RTX: "not executed",
+        FULL: "not executed",
+    }
 
 
 def test_a_truncated_engine_is_damage(inside: Command, bundle: Path, digit: Path) -> None:
@@ -168,10 +173,12 @@ def test_a_repository_for_triton_is_written_from_the_bundle(inside: Command, exp
     done = inside("build", exported, "--triton", tmp_path / "models", "--json")
     assert done.status == 0, done.err
     written = json.loads(done.out)["triton"]
-    assert written["models"] == ["digits-vit-openvino-float32"]
+    assert written["models"] == ["digits-vit-openvino-float32", "digits-vit-onnxruntime-int8"]
     assert "build kit" in written["skipped"][FULL] and "no backend" in written["skipped"][RTX]
-    config = (tmp_path / "models" / "digits-vit-openvino-float32" / "config.pbtxt").read_text()
-    assert "max_batch_size: 8" in config and "dynamic_batching {" in config and "instance_group [" in config
+    for name, file in zip(written["models"], ("model.xml", "model.onnx"), strict=True):
+        config = (tmp_path / "models" / name / "config.pbtxt").read_text()
+        assert "max_batch_size: 8" in config and "dynamic_batching {" in config and "instance_group [" in config
+        assert f'default_model_filename: "{file}"' in config and (tmp_path / "models" / name / "1" / file).exists()
 
 
 # --------------------------------------------------------------------------------------- with a card that is played
@@ -344,6 +351,6 @@ def test_a_kit_is_finished_and_served(inside: Command, bundle: Path, tmp_path: P
     assert compiled == ["sm87"]
     assert [build["build"] for build in result["builds"]] == [FULL]
     assert result["builds"][0]["sqnr_db"] > 20, "the golden inputs went through it"
-    assert set(result["triton"]["models"]) == {"digits-vit-openvino-float32", "digits-vit-tensorrt-float16"}
+    assert "digits-vit-tensorrt-float16" in result["triton"]["models"]
     assert "KIND_GPU" in (tmp_path / "models" / "digits-vit-tensorrt-float16" / "config.pbtxt").read_text()
     assert inside("build", bundle).status == 2, "there is nothing left to finish"

@@ -11,13 +11,14 @@ import pytest
 
 from edgevit.bundle import Manifest, describe_directory, describe_file, open_bundle, write_golden, write_manifest
 from edgevit.errors import InputError, OutputError, RecipeError, UnavailableError
+from edgevit.pipeline import finishing
 from edgevit.pipeline.finishing import finish, finish_or_serve, with_cards
 from edgevit.recipe import Recipe
 from edgevit.targets import tensorrt
 from edgevit.targets.base import Availability
 from edgevit.targets.nvidia.files import ENGINE, KIT, ONNX
 from edgevit.targets.nvidia.triton import TritonOptions, model_config, write_triton
-from edgevit.types import Execution, ImagePreprocess, Signature, TensorSpec
+from edgevit.types import BuildPart, Execution, ImagePreprocess, Signature, TensorSpec
 
 MISSING = Availability(
     build=True, run=False, run_reason="TensorRT is not installed here", run_fix="pip install tensorrt"
@@ -237,3 +238,71 @@ def test_a_type_that_triton_has_not_is_named(build) -> None:
     odd = Signature(inputs=(TensorSpec(name="x", dtype="complex64", shape=("batch",)),), outputs=())
     with pytest.raises(InputError, match="found complex64"):
         model_config("m", msgspec.structs.replace(build, target="openvino", options={}, signature=odd), TritonOptions())
+
+
+# ------------------------------------------------------------------------------------- an encoder and a decoder
+
+
+def in_parts(bundle: Path) -> Any:
+    """The TensorRT build of `bundle` as a build of two graphs."""
+    opened = open_bundle(bundle)
+    folder = bundle / "tensorrt-int8"
+    texts = {"dtype": "int64", "shape": ("batch", "source_length")}
+    past = TensorSpec(name="past", dtype="float32", shape=("batch", 4, "past_length", 8))
+    states = TensorSpec(name="states", dtype="float32", shape=("batch", "source_length", 8))
+    encoder = Signature(inputs=(TensorSpec(name="ids", **texts),), outputs=(states,))
+    decoder = Signature(inputs=(TensorSpec(name="ids", **texts), past), outputs=(past,))
+    for part in ("encoder", "decoder"):
+        (folder / part).mkdir()
+        for name in (KIT, ONNX):
+            (folder / part / name).write_bytes((folder / name).read_bytes())
+    for name in (KIT, ONNX):
+        (folder / name).unlink()
+    parts = (BuildPart(name="encoder", signature=encoder), BuildPart(name="decoder", signature=decoder))
+    builds = tuple(
+        msgspec.structs.replace(build, parts=parts, files=describe_directory(bundle, folder))
+        if build.target == "tensorrt"
+        else build
+        for build in opened.manifest.builds
+    )
+    write_manifest(bundle, msgspec.structs.replace(opened.manifest, builds=builds))
+    return open_bundle(bundle)
+
+
+def test_both_parts_of_a_kit_are_finished(bundle: Path, device, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_parts(bundle)
+    seen: list[tuple[str, tuple[str, ...]]] = []
+
+    def finish_part(directory: Path, signature: Signature) -> dict[str, str]:
+        seen.append((directory.name, tuple(spec.name for spec in signature.inputs)))
+        (directory / ENGINE).write_bytes(b"an engine")
+        return {"gpu": "sm87", "int8_layers": "24 of 24" if directory.name == "encoder" else "25 of 25"}
+
+    monkeypatch.setattr(tensorrt, "finish", finish_part)
+    monkeypatch.setattr(finishing, "open_session", lambda *given: Session(1e-3))
+    (finished,) = finish(bundle).builds
+    assert seen == [("encoder", ("ids",)), ("decoder", ("ids", "past"))]
+    assert finished.options == {"gpu": "sm87", "int8_layers": "encoder: 24 of 24; decoder: 25 of 25"}
+    assert {file.path for file in open_bundle(bundle, check="hashes").builds("tensorrt:int8")[0].files} >= {
+        f"tensorrt-int8/{part}/{ENGINE}" for part in ("encoder", "decoder")
+    }
+
+
+def test_an_encoder_and_a_decoder_are_two_models_of_triton(bundle: Path, tmp_path: Path) -> None:
+    opened = in_parts(bundle)
+    for part in ("encoder", "decoder"):
+        (bundle / "tensorrt-int8" / part / ENGINE).write_bytes(b"an engine")
+    profile = "batch:1:1:4,past_length:0:8:47,source_length:1:16:48"
+    builds = tuple(
+        msgspec.structs.replace(
+            build, files=describe_directory(bundle, bundle / "tensorrt-int8"), options={"profile": profile}
+        )
+        for build in opened.manifest.builds
+        if build.target == "tensorrt"
+    )
+    opened = msgspec.structs.replace(opened, manifest=msgspec.structs.replace(opened.manifest, builds=builds))
+    names = write_triton(opened, tmp_path / "models").models
+    assert names == ("tiny-vit-tensorrt-int8-encoder", "tiny-vit-tensorrt-int8-decoder")
+    config = (tmp_path / "models" / names[1] / "config.pbtxt").read_text()
+    assert "max_batch_size: 4" in config and 'name: "past" data_type: TYPE_FP32 dims: [ 4, -1, 8 ]' in config
+    assert (tmp_path / "models" / names[1] / "1" / ENGINE).exists()

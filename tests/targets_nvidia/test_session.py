@@ -196,3 +196,56 @@ def test_execution_names_the_card_and_drops_the_reservation(open_session) -> Non
     assert execution.precision == "int8"
     assert execution.instruction_set == "NVIDIA GeForce RTX 3090"
     assert execution.quantized_executed == 1
+
+
+def test_captured_graphs_are_bounded(open_session, cuda, engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decoder's cache has another shape in every step; the oldest graph goes."""
+    from edgevit.targets.nvidia import lane
+
+    monkeypatch.setattr(lane, "GRAPHS", 2)
+    session = open_session()
+    session.run(rows(4))  # the largest first: no buffer grows any more
+    for _ in range(3):
+        for count in (3, 2, 1):
+            np.testing.assert_array_equal(session.run(rows(count))["y"], 2 * rows(count)["x"])
+            assert len(cuda.graphs) <= 2
+    assert cuda.calls.count("capture") > 2
+
+
+def test_an_empty_cache_has_a_place_too(cuda) -> None:
+    """The past of a decoder before its first token: an array of no numbers."""
+    from edgevit.targets.nvidia.lane import Lane
+    from edgevit.types import Signature, TensorSpec
+
+    class Sum:
+        """y = the number of rows of both inputs."""
+
+        def __init__(self) -> None:
+            self.shapes: dict[str, tuple[int, ...]] = {}
+
+        def set_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+            self.shapes[name] = shape
+            return True
+
+        def shape(self, name: str) -> tuple[int, ...]:
+            return (1, self.shapes["past"][1] + self.shapes["new"][1])
+
+        def set_address(self, name: str, pointer: int) -> bool:
+            return pointer in cuda.memory
+
+        def enqueue(self, stream: int) -> bool:
+            return True
+
+        def capturable(self, stream: int) -> bool:
+            return False
+
+    signature = Signature(
+        inputs=tuple(TensorSpec(name=name, dtype="float32", shape=(1, name)) for name in ("past", "new")),
+        outputs=(TensorSpec(name="y", dtype="float32", shape=(1, "all")),),
+    )
+    lane = Lane(cuda, Sum(), signature)
+    for past in (0, 1, 2):
+        found = lane.run({"past": np.zeros((1, past), np.float32), "new": np.ones((1, 1), np.float32)})
+        assert found["y"].shape == (1, past + 1)
+    lane.close()
+    assert (cuda.memory, cuda.pinned, cuda.streams) == ({}, [], {})

@@ -28,6 +28,9 @@ KEPT = frozenset({"LayerNormalization", "RMSNormalization", "Softmax", "Quantize
 LARGEST = {"float16": 65504.0, "bfloat16": 3.3895314e38}
 """The largest finite value."""
 
+MASKED = np.finfo(np.float32).min / 2
+"""No weight is below it; what is, means minus infinity."""
+
 
 def to_half_precision(model: ir.Model, half: Half, kept: frozenset[str] = KEPT) -> int:
     """Converts in place; returns the number of nodes that now compute in `half`.
@@ -119,6 +122,8 @@ class _Conversion:
 
         assert value.const_value is not None
         array = value.const_value.numpy()
+        # What a mask adds where nothing may be seen: float32's lowest, or minus infinity. Two of the half are finite.
+        array = np.where(array <= MASKED, np.float32(-LARGEST[self._name] / 2), array)
         largest = float(np.abs(array).max()) if array.size else 0.0
         if largest > LARGEST[self._name]:
             raise InputError(

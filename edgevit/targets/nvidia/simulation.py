@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 def write_simulation(source: Path, path: Path) -> int:
     """Writes a float32 ONNX that rounds as the prepared graph `source` does; returns the number of roundings.
 
-    Q/DQ pairs run as written. Execute it with `Executor(path, exact=True)`.
+    Q/DQ pairs run as written. A recurrent layer rounds what it gives, not its state at each step. Execute the file
+    with `Executor(path, exact=True)`.
     """
     from edgevit.graph import storage
     from edgevit.graph.passes.half_simulated import half_simulated

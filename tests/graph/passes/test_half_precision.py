@@ -122,3 +122,26 @@ def test_zeros_that_say_no_type_become_halves() -> None:
     assert to_half_precision(model, "float16") == 1
     value = zeros.attributes["value"].as_tensor()
     assert (value.dtype.name, value.numpy().tolist()) == ("FLOAT16", [0.0])
+
+
+@pytest.mark.parametrize("lowest", [float(np.finfo(np.float32).min), float("-inf")])
+def test_the_lowest_number_of_a_mask_becomes_the_halfs(lowest: float) -> None:
+    """Hugging Face adds float32's lowest where nothing may be seen; as a float16 it would be no number."""
+    mask = ir.Value(name="mask", type=ir.TensorType(ir.DataType.BOOL), shape=ir.Shape([2]))
+    values = {}
+    for name, number in (("zero", 0.0), ("lowest", lowest)):
+        tensor = ir.tensor(np.float32(number), name=name)
+        values[name] = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape([]))
+    where = ir.node("Where", [mask, values["zero"], values["lowest"]], name="where")
+    where.outputs[0].name, where.outputs[0].type = "bias", ir.TensorType(ir.DataType.FLOAT)
+    graph = ir.Graph(
+        [mask],
+        [where.outputs[0]],
+        nodes=[where],
+        initializers=list(values.values()),
+        opset_imports={"": 23},
+        name="g",
+    )
+    model = ir.Model(graph, ir_version=10)
+    to_half_precision(model, "float16")
+    assert float(model.graph.initializers["lowest.float16"].const_value.numpy()) == -65504 / 2
