@@ -11,6 +11,14 @@ from typing import Any
 
 import numpy as np
 
+TYPES = {
+    "fp16": np.float16,
+    "fp32": np.float32,
+    "int32": np.int32,
+    "int16": np.int16,
+    "uint16": np.uint16,
+}
+
 
 def open_program(path: Path) -> Any:
     import coremltools as ct
@@ -39,9 +47,22 @@ def run_program(function: Any, inputs: dict[str, np.ndarray]) -> dict[str, np.nd
         results = OPERATORS[operation.op_type](**arguments)
         results = results if isinstance(results, list) else [results]
         for output, result in zip(operation.outputs, results, strict=True):
-            assert tuple(output.shape) == result.shape, (operation.op_type, output.shape, result.shape)
             values[output.name] = result
-    return {output.name: np.asarray(values[output.name], np.float32) for output in function.outputs}
+            if operation.op_type != "classify":
+                check_shape(operation.op_type, output.shape, np.shape(result))
+    return {output.name: finished(values[output.name]) for output in function.outputs}
+
+
+def check_shape(kind: str, said: Any, found: tuple[int, ...]) -> None:
+    """What the program says of its shapes; a dynamic size has a name there."""
+    fits = len(said) == len(found) and all(
+        one == size for one, size in zip(said, found, strict=True) if isinstance(one, int | np.integer)
+    )
+    assert fits, (kind, said, found)
+
+
+def finished(value: Any) -> Any:
+    return value if isinstance(value, str | dict) else np.asarray(value, np.float32)
 
 
 def wide(x: Any) -> np.ndarray:
@@ -53,7 +74,7 @@ def like(result: np.ndarray, x: Any) -> np.ndarray:
 
 
 def cast(x: Any, dtype: str) -> np.ndarray:
-    return np.asarray(x).astype({"fp16": np.float16, "fp32": np.float32, "int32": np.int32}[dtype])
+    return np.asarray(x).astype(TYPES[dtype])
 
 
 def quantize(input: Any, scale: Any, output_dtype: str, zero_point: Any = 0, axis: Any = None) -> np.ndarray:
@@ -121,8 +142,9 @@ def gelu(x: Any, mode: str) -> np.ndarray:
 
 
 def attention(query: Any, key: Any, value: Any, attn_mask: Any = None) -> np.ndarray:
-    assert attn_mask is None
     scores = like(wide(query) @ wide(key).swapaxes(-1, -2) / math.sqrt(query.shape[-1]), query)
+    if attn_mask is not None:
+        scores = like(wide(scores) + wide(attn_mask), query)
     return matmul(softmax(scores, -1), value, False, False)
 
 
@@ -141,24 +163,45 @@ def slices(x: Any, begin: Any, end: Any, stride: Any = None, **masks: Any) -> np
     return x[index]
 
 
+def gather(x: Any, indices: Any, axis: Any, batch_dims: Any, validate_indices: Any) -> np.ndarray:
+    assert not batch_dims and np.all(np.asarray(indices) < np.shape(x)[int(axis)])
+    return np.take(x, np.asarray(indices, np.int64), int(axis))
+
+
+def classify(probabilities: Any, classes: Any) -> list[Any]:
+    shares = wide(probabilities).reshape(-1)
+    names = [str(one) for one in classes]
+    return [names[int(shares.argmax())], dict(zip(names, map(float, shares), strict=True))]
+
+
 OPERATORS = {
     "add": lambda x, y: like(wide(x) + wide(y), x),
     "batch_norm": batch_norm,
     "cast": cast,
+    "classify": classify,
+    "clip": lambda x, alpha, beta: like(np.clip(wide(x), wide(alpha), wide(beta)), x),
     "concat": lambda values, axis, interleave: np.concatenate(values, int(axis)),
     "constexpr_affine_dequantize": affine,
     "constexpr_lut_to_dense": palette,
     "conv": conv,
     "dequantize": dequantize,
+    "equal": lambda x, y: np.equal(x, y),
     "expand_dims": lambda x, axes: np.expand_dims(x, tuple(axes)),
+    "gather": gather,
     "gelu": gelu,
+    "greater": lambda x, y: np.greater(x, y),
     "layer_norm": layer_norm,
     "linear": linear,
     "matmul": matmul,
     "mul": lambda x, y: like(wide(x) * wide(y), x),
     "quantize": quantize,
+    "range_1d": lambda end, start, step: np.arange(int(start), int(end), int(step), dtype=np.int32),
+    "real_div": lambda x, y: like(wide(x) / wide(y), x),
+    "reduce_sum": lambda x, axes, keep_dims: like(wide(x).sum(tuple(axes), keepdims=bool(keep_dims)), x),
+    "relu": lambda x: np.maximum(x, 0),
     "reshape": lambda x, shape: np.reshape(x, tuple(shape)),
     "scaled_dot_product_attention": attention,
+    "shape": lambda x: np.asarray(np.shape(x), np.int32),
     "slice_by_index": slices,
     "softmax": softmax,
     "split": split,

@@ -17,7 +17,7 @@ from edgevit.measure.options import check as check_bench
 from edgevit.pipeline.assembly import Draft, assemble, bench_options
 from edgevit.pipeline.compiled import simulated_rungs
 from edgevit.pipeline.evaluation import evaluated
-from edgevit.pipeline.parts import split
+from edgevit.pipeline.parts import part_models, split
 from edgevit.pipeline.proof import comparison, stage_rungs
 from edgevit.pipeline.stages import (
     PLANNED,
@@ -321,7 +321,7 @@ def _build_sources(
     plans = {} if plan is None else split(plan, graphs)
     return {
         part: BuildSource(
-            float_model=again,
+            float_model=functools.partial(_loaded_part, again, part),
             onnx=graph,
             quantized=simulated.get(part),
             plan=plans.get(part),
@@ -329,3 +329,7 @@ def _build_sources(
         )
         for part, graph in graphs.items()
     }
+
+
+def _loaded_part(again: Callable[[], FloatModel], part: str) -> FloatModel:
+    return part_models(again())[part]

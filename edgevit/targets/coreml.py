@@ -3,8 +3,9 @@
 Facts this file answers to: coremltools converts from torch.export, on Linux too, and executes on macOS only, so a build
 is *built, not executed*; the package is therefore read back, and a build whose operators, interface, codes or scales
 are not what was asked for is an error. Numbers beside codes are float16 there, the plan's scales as well. A program has
-one batch: a flexible one keeps the Neural Engine away. 4-bit palettes have one table per 16 output channels, which
-needs iOS 18; everything else runs on iOS 17.
+one batch: a flexible one keeps the Neural Engine away; lengths of texts are ranges. It has no empty array, so that a
+decoder is two packages: the first tokens, then one after others. 4-bit palettes have one table per 16 output channels,
+which needs iOS 18; everything else runs on iOS 17.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import msgspec
 
 from edgevit.errors import BuildError, BundleError, InputError, UnavailableError
 from edgevit.targets.installed import installed_version, with_exporter
-from edgevit.targets.torch_source import image_module
-from edgevit.types import Execution, ImagePreprocess
+from edgevit.targets.torch_source import torch_module
+from edgevit.types import Execution, ImagePreprocess, TextPreprocess
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edgevit.targets.apple.interface import Interface
     from edgevit.targets.base import Availability, BuildSource, EngineSession, OpenOptions
     from edgevit.types import Build, FloatModel, Precision
 
@@ -29,10 +31,18 @@ device = "Apple"
 precisions: tuple[Precision, ...] = ("float16", "int8", "int8w", "int4w")
 
 INSTALL = "pip install 'edgevit[coreml]'"
-OPTIONS = "batch=N, the only one it will take; input=array|image, image: 8-bit pixels, normalized inside"
+OPTIONS = (
+    "batch=N, the only one it will take; input=array|image, image: 8-bit pixels, normalized inside; "
+    "output=array|labels, labels: the best one and the probability of each"
+)
+FORMS = {"input": ("array", "image"), "output": ("array", "labels")}
 PACKAGE = "model.mlpackage"
+FIRST = "first.mlpackage"
+"""Of a decoder: the first tokens, which have no past."""
 LAYERS = "layers.json"
 PLANNED = ("int8", "int8w")
+CLASSIFYING = ("image-classification", "text-classification")
+RECURRENT = ("LSTM", "GRU", "RNN")
 
 
 def availability() -> Availability:
@@ -57,28 +67,44 @@ def why_not(precision: Precision) -> str:
 def build(source: BuildSource, precision: Precision, options: dict[str, str], out: Path) -> dict[str, str]:
     """Writes model.mlpackage and layers.json: how each layer's weight is stored and whether its input is quantized.
 
-    Raises BuildError where coremltools refuses the model or the package is not what was asked for, InputError for
-    options that make no sense and for a model that did not come from PyTorch or takes text.
+    A decoder with a cache gets first.mlpackage beside it. Raises BuildError where coremltools refuses the model or a
+    package is not what was asked for, InputError for options that make no sense, for a model that did not come from
+    PyTorch and for lengths of which nobody knows the largest.
     """
     batch = _batch(source, options)
-    as_image = options.get("input", "array") == "image"
-    from edgevit.targets.apple.convert import Interface, convert, import_coremltools
+    from edgevit.targets.apple.check import check_package
+    from edgevit.targets.apple.convert import convert, import_coremltools
+    from edgevit.targets.apple.steps import first_step, has_past, next_step
 
     import_coremltools()
     if precision in PLANNED and source.plan is None:
         raise BuildError(f"expected a plan for {name}:{precision}, found none; calibrate first")
-    model = image_module(source, name)
-    pixels = _pixels(model, batch) if as_image else None
-    from edgevit.targets.apple.check import check_package
-
-    converted = convert(model, source, precision, Interface(batch=batch, pixels=pixels), out / PACKAGE)
-    found = check_package(out / PACKAGE, model.signature, precision, converted)
+    model = torch_module(source, name)
+    _check_recurrence(source, model.name)
+    packages = {PACKAGE: model}
+    if has_past(model.signature):
+        packages = {FIRST: first_step(model), PACKAGE: next_step(model)}
+    for file, one in packages.items():
+        interface = _interface(one, batch, options)
+        converted = convert(one, source, precision, interface, out / file)
+        found = check_package(out / file, one.signature, precision, converted)
     (out / LAYERS).write_bytes(msgspec.json.format(msgspec.json.encode(found.execution), indent=1) + b"\n")
-    used = {"batch": str(batch), "input": "image" if as_image else "array", "minimum": found.minimum}
+    used = {"batch": str(batch), **{key: options.get(key, "array") for key in FORMS}, "minimum": found.minimum}
     used["operators"] = ", ".join(f"{count} {operator}" for operator, count in found.operators.items())
     if precision in PLANNED:
         used["int8_layers"] = f"{found.execution.quantized_executed} of {found.execution.quantized_requested}"
-    return used
+    return used | _said_of_texts(model, interface, tuple(packages))
+
+
+def _said_of_texts(model: FloatModel, interface: Interface, packages: tuple[str, ...]) -> dict[str, str]:
+    """What an application must know of a package of texts beside the model's own signature."""
+    from edgevit.targets.apple.interface import core_ml_name
+
+    integers = [core_ml_name(spec.name) for spec in model.signature.inputs if spec.dtype == "int64"]
+    lengths = [f"{length} 1 to {most}" for length, most in interface.lengths.items()]
+    told = {"int32_inputs": ", ".join(integers), "lengths": ", ".join(lengths)}
+    told["packages"] = ", ".join(packages) if len(packages) > 1 else ""
+    return {key: value for key, value in told.items() if value}
 
 
 def compiled(directory: Path) -> Execution:
@@ -99,11 +125,12 @@ def open(directory: Path, build: Build, options: OpenOptions) -> EngineSession:
 
 def _batch(source: BuildSource, options: dict[str, str]) -> int:
     """The batch of the program. Raises InputError."""
-    unknown = sorted(set(options) - {"batch", "input"})
+    unknown = sorted(set(options) - {"batch", *FORMS})
     if unknown:
         raise InputError(f"expected options of {name} ({OPTIONS}), found {unknown[0]}={options[unknown[0]]}")
-    if options.get("input", "array") not in ("array", "image"):
-        raise InputError(f"expected options of {name} ({OPTIONS}), found input={options['input']}")
+    for key, forms in FORMS.items():
+        if options.get(key, "array") not in forms:
+            raise InputError(f"expected options of {name} ({OPTIONS}), found {key}={options[key]}")
     first = source.onnx.signature.inputs[0].shape[0]
     wanted = options.get("batch", str(first) if isinstance(first, int) else "1")
     if not wanted.isdecimal() or int(wanted) < 1:
@@ -113,9 +140,54 @@ def _batch(source: BuildSource, options: dict[str, str]) -> int:
     return int(wanted)
 
 
-def _pixels(model: FloatModel, batch: int) -> ImagePreprocess:
-    """What an image input has to compute itself. Raises InputError for what no image input of Core ML can be."""
-    assert isinstance(model.preprocess, ImagePreprocess)
+def _interface(model: FloatModel, batch: int, options: dict[str, str]) -> Interface:
+    """Raises InputError for what no interface of Core ML can be."""
+    from edgevit.targets.apple.interface import Interface
+
+    found = Interface(batch=batch, lengths=_lengths(model))
+    if options.get("input") == "image":
+        if not isinstance(model.preprocess, ImagePreprocess):
+            raise InputError(f"expected a model of images for {name} with input=image, found {model.name}")
+        _check_alone(batch, "input=image, an image being one sample")
+        found = msgspec.structs.replace(found, pixels=model.preprocess)
+    if options.get("output") == "labels":
+        if model.task not in CLASSIFYING or not model.labels:
+            raise InputError(f"expected a model that classifies for {name} with output=labels, found {model.name}")
+        _check_alone(batch, "output=labels, a label being one sample's")
+        found = msgspec.structs.replace(found, labels=model.labels)
+    return found
+
+
+def _check_alone(batch: int, form: str) -> None:
     if batch != 1:
-        raise InputError(f"expected batch=1 for {name} with input=image, an image being one sample, found {batch}")
-    return model.preprocess
+        raise InputError(f"expected batch=1 for {name} with {form}, found {batch}")
+
+
+def _lengths(model: FloatModel) -> dict[str, int]:
+    """The largest size of every dynamic dimension behind the batch."""
+    most = {}
+    if isinstance(model.preprocess, TextPreprocess):
+        most["source_length"] = model.preprocess.max_length
+    if model.generation is not None:
+        written = model.generation.max_length
+        most |= {"target_length": written, "past_length": max(1, written - 1)}
+    names = {dim: spec for spec in model.signature.inputs for dim in spec.shape[1:] if isinstance(dim, str)}
+    for length, spec in names.items():
+        if length not in most:
+            raise InputError(
+                f"expected sizes or lengths of texts for {name}, found {length} at {spec.name} {spec.shape}: its "
+                "packages say the largest; fix it in the model, or build onnxruntime"
+            )
+    return {length: most[length] for length in names}
+
+
+def _check_recurrence(source: BuildSource, model: str) -> None:
+    from edgevit.graph import storage
+
+    graph = storage.load(source.onnx.path)
+    for node in graph.graph:
+        if node.op_type in RECURRENT:
+            raise InputError(
+                f"expected no recurrent layer for {name}, found {node.op_type} at {node.name} in {model}: its "
+                "operators take no lengths of padded texts; build onnxruntime"
+            )

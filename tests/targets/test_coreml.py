@@ -14,7 +14,6 @@ from edgevit.errors import BuildError, BundleError, InputError, UnavailableError
 from edgevit.parity.metrics import sqnr_db
 from edgevit.targets import coreml, get_target, on_cpu, parse_target
 from edgevit.targets.base import Availability, BuildSource, OpenOptions
-from edgevit.types import TextPreprocess
 
 needs_coremltools = pytest.mark.skipif(
     find_spec("coremltools") is None,
@@ -107,7 +106,6 @@ def test_a_missing_report_is_said(tmp_path: Any) -> None:
     ("change", "message"),
     [
         ({"module": None}, "expected a PyTorch model for coreml, found tiny, which came as ONNX"),
-        ({"preprocess": TextPreprocess(max_length=8)}, "expected a model of images for coreml, found tiny"),
     ],
 )
 def test_models_it_does_not_take_are_refused(tiny: Any, tmp_path: Any, change: Any, message: str) -> None:

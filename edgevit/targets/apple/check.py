@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from edgevit.errors import BuildError
+from edgevit.targets.apple.interface import expected_interface, found_interface
 from edgevit.types import ExecutedLayer, Execution
 
 if TYPE_CHECKING:
@@ -106,23 +107,9 @@ def stored_layers(operations: list[Any]) -> Iterator[StoredLayer]:
 
 
 def _check_interface(spec: Any, signature: Signature, converted: Converted) -> None:
-    batch = converted.interface.batch
-    expected = [
-        (one.name, tuple(batch if at == 0 else dim for at, dim in enumerate(one.shape)))
-        for one in (*signature.inputs, *signature.outputs)
-    ]
-    found = [_described(one) for one in (*spec.description.input, *spec.description.output)]
-    if converted.interface.pixels is not None:
-        height, width = converted.interface.pixels.size
-        expected[0] = (expected[0][0], ("image", height, width))
+    expected, found = expected_interface(signature, converted.interface), found_interface(spec)
     if found != expected:
         raise BuildError(f"expected a Core ML package with the interface {expected}, found {found}; report this")
-
-
-def _described(feature: Any) -> tuple[str, tuple[int | str, ...]]:
-    if feature.type.WhichOneof("Type") == "imageType":
-        return feature.name, ("image", feature.type.imageType.height, feature.type.imageType.width)
-    return feature.name, tuple(feature.type.multiArrayType.shape)
 
 
 def _planned(layers: tuple[StoredLayer, ...], converted: Converted) -> tuple[ExecutedLayer, ...]:

@@ -10,6 +10,8 @@ import msgspec
 import numpy as np
 
 from edgevit.errors import BuildError, missing_package
+from edgevit.targets.apple.interface import Interface, input_types, output_types
+from edgevit.targets.apple.steps import without_empty
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,15 +27,8 @@ PALETTE_CHANNELS = 16
 """Output channels that share a palette: a table of 16 numbers for a whole matrix loses its small rows."""
 SMALL_WEIGHT = 512
 """Weights of fewer numbers are not worth a palette."""
-MODES = {"RGB": "RGB", "BGR": "BGR", "L": "GRAYSCALE"}
 LEFT_BEHIND = "executorch_debug_handle_mapping.json"
 """coremltools 9 writes it beside the package's own files, for ExecuTorch's debugger."""
-
-
-class Interface(msgspec.Struct, frozen=True, kw_only=True):
-    batch: int
-    pixels: ImagePreprocess | None = None
-    """Take an image of 8-bit pixels and normalize it inside; None: an array of prepared numbers."""
 
 
 class PlannedLayer(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,9 +64,12 @@ def convert(model: FloatModel, source: BuildSource, precision: Precision, interf
     program = capture(model, options)
     with quiet_torch():
         module: Any = program.module(check_guards=False)
+        without_empty(module)
         written = _written(module, source, precision)
         if interface.pixels is not None:
             _normalize_inside(module, interface.pixels)
+        if interface.labels:
+            _probabilities(module)
     layers = _planned_layers(module, source, written, inputs=precision == "int8")
     program = capture(msgspec.structs.replace(model, module=module), options)
     with quiet_torch():
@@ -153,22 +151,27 @@ def _normalize_inside(module: torch.fx.GraphModule, pixels: ImagePreprocess) -> 
     module.recompile()
 
 
+def _probabilities(module: torch.fx.GraphModule) -> None:
+    """The softmax of the scores as the only output, in place."""
+    import torch
+
+    (end,) = (node for node in module.graph.nodes if node.op == "output")
+    (scores,) = end.all_input_nodes
+    with module.graph.inserting_before(end):
+        shares = module.graph.call_function(torch.ops.aten.softmax.int, (scores, -1))
+    end.replace_input_with(scores, shares)
+    module.recompile()
+
+
 def _converted(
     ct: Any, program: torch.export.ExportedProgram, model: FloatModel, precision: Precision, interface: Interface
 ) -> Any:
     palettes = precision == "int4w"
-    spec = model.signature.inputs[0]
-    shape = (interface.batch, *spec.shape[1:])
-    if interface.pixels is None:
-        wanted = ct.TensorType(name=spec.name, shape=shape, dtype=np.float32)
-    else:
-        layout = getattr(ct.colorlayout, MODES[interface.pixels.mode])
-        wanted = ct.ImageType(name=spec.name, shape=shape, color_layout=layout)
     package = ct.convert(
         program,
         convert_to="mlprogram",
-        inputs=[wanted],
-        outputs=[ct.TensorType(name=one.name, dtype=np.float32) for one in model.signature.outputs],
+        inputs=input_types(ct, model.signature, interface),
+        **output_types(ct, model.signature, interface),
         minimum_deployment_target=ct.target.iOS18 if palettes else ct.target.iOS17,
         compute_precision=ct.precision.FLOAT16,
         skip_model_load=True,
