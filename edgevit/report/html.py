@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgevit.errors import missing_package
 from edgevit.report import details, formats
 from edgevit.report.data import UNTRAINED, ReportData
+from edgevit.report.delegation import delegation_table
 from edgevit.report.layer_plot import layer_sqnr
 from edgevit.report.plots import plots
 from edgevit.report.rows import Table, headline, summary_table, tiles
@@ -86,6 +87,7 @@ def _tables(data: ReportData) -> dict[str, Table | None]:
         "plan": details.plan_table(plan) if plan else None,
         "skipped": details.skipped_table(plan) if plan and plan.skipped else None,
         "calibration": details.calibration_table(data.calibration) if data.calibration else None,
+        "delegation": delegation_table(data.builds),
         "files": details.files_table(data.builds) if data.builds else None,
         "stages": details.stages_table(data.stages) if data.stages else None,
         "machine": details.machine_table(data.machine),

@@ -35,7 +35,7 @@ def made(tiny: Any, whole_plan: Any, build_with: Any) -> Any:
     def get(precision: str) -> Any:
         if precision not in done:
             plan = None if precision == "float32" else whole_plan
-            done[precision] = build_with(tiny.onnx, f"litert:{precision}", plan)
+            done[precision] = build_with(tiny.onnx, f"litert:{precision}", plan, batches="1,8")
         return done[precision]
 
     return get
@@ -136,6 +136,19 @@ def test_an_operator_it_does_not_know_is_named(tiny: Any, tmp_path: Any) -> None
     model = msgspec.structs.replace(tiny.onnx, path=tmp_path / "strange.onnx")
     with pytest.raises(BuildError, match="expected operators that litert knows, found Mish at .*build onnxruntime"):
         litert.build(BuildSource(float_model=None, onnx=model), "float32", {}, tmp_path)
+
+
+@needs_litert
+def test_more_weights_than_a_file_holds_are_refused(
+    tiny: Any, whole_plan: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a limit between the float32 and the int8 weights of the tiny model, for two gigabytes are no test's size."""
+    monkeypatch.setattr("edgevit.targets.tflite.model.LARGEST", 60_000)
+    source = BuildSource(float_model=None, onnx=tiny.onnx, plan=whole_plan)
+    with pytest.raises(BuildError, match=r"weights of at most .* GB for litert, .* build int8 .*or onnxruntime"):
+        litert.build(source, "float32", {}, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    litert.build(source, "int8", {}, tmp_path)
 
 
 # -------------------------------------------------------------------------------------------- right results
@@ -453,3 +466,31 @@ def test_damaged_and_foreign_files_are_one_line(made: Any, tmp_path: Any, change
         type(build)(tmp_path / "copy", build.build).open()
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value) and "export it again" in str(caught.value)
+
+
+@needs_litert
+@pytest.mark.parametrize(
+    ("version", "operator", "message"),
+    [
+        (4, 1, "schema version 4 not equal to supported version 3"),
+        (2, 1, "schema version 2 not equal to supported version 3"),
+        (3, 99, "builtin opcode 'TANH' version '99'"),
+    ],
+)
+def test_files_of_other_versions_are_one_line(
+    made: Any, tmp_path: Any, version: int, operator: int, message: str
+) -> None:
+    """Whole files of a schema, or of an operator, that this runtime does not know."""
+    from edgevit.targets.tflite.model import GraphWriter, ModelWriter
+
+    writer = ModelWriter("of another time")
+    writer.model.version = version
+    graph = GraphWriter(writer, "batch_1")
+    given, result = graph.tensor("given", (1, 4)), graph.tensor("result", (1, 4))
+    graph.operator("TANH", [given], [result])
+    writer.model.operatorCodes[0].version = operator
+    graph.finish("batch_1", {"given": given}, {"result": result})
+    (tmp_path / "model.tflite").write_bytes(writer.content())
+    with pytest.raises(BundleError, match=f"to open in LiteRT, found: .*{message}.*export it again") as caught:
+        type(made("float32"))(tmp_path, made("float32").build).open()
+    assert "\n" not in str(caught.value)

@@ -30,7 +30,7 @@ ENCODERS = ["kinds", "transformer.encoder"]
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_float32_is_the_graph_at_every_length(name: str, sequences: Any, build_with: Any, sessions: Any) -> None:
-    sessions.append(session := build_with(sequences.onnx(name), "litert:float32").open())
+    sessions.append(session := build_with(sequences.onnx(name), "litert:float32", batches="1,8").open())
     for rows, length, pad in ((1, 1, 0), (3, 6, 0), (2, 5, 4), (8, 24, 0), (1, 7, 0)):
         inputs = texts(rows, length, pad)
         assert inputs["input_ids"].dtype == np.int64
@@ -122,7 +122,7 @@ def names(graph: Any, indices: Any) -> list[str]:
 
 
 def test_the_interface_says_int32_and_which_sizes_are_free(sequences: Any, build_with: Any) -> None:
-    build = build_with(sequences.onnx("transformer.decoder"), "litert:float32")
+    build = build_with(sequences.onnx("transformer.decoder"), "litert:float32", batches="1,8")
     assert build.build.options["int32_inputs"] == "input_ids, encoder_attention_mask"
     runner = allocated((build.directory / "model.tflite").read_bytes()).get_signature_runner("batch_8")
     details = runner.get_input_details()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgevit.errors import missing_package
+from edgevit.errors import BuildError, missing_package
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,6 +17,8 @@ IDENTIFIER = "TFL3"
 TYPES = {"float32": "FLOAT32", "int8": "INT8", "int32": "INT32", "bool": "BOOL"}
 VERSIONS = {"FULLY_CONNECTED": 12, "CONV_2D": 3, "DEQUANTIZE": 2, "EMBEDDING_LOOKUP": 4, "EQUAL": 2}
 """The oldest version of an operator that knows all we use of it: per-channel int8 weights beside float inputs."""
+LARGEST = 2**31 - 2**23
+"""Bytes of all weights: offsets in a flatbuffer are 31 bits wide, and the graphs need some of them."""
 FREE = -1
 """The size of a dimension that follows from the inputs, when it runs."""
 EXAMPLE_LENGTH = 8
@@ -44,11 +46,21 @@ class ModelWriter:
         self.model.subgraphs, self.model.signatureDefs = [], []
         self._stored: dict[bytes, int] = {}
         self._codes: dict[str, int] = {}
+        self._size = 0
 
     def buffer(self, values: NDArray[Any]) -> int:
-        """Index of a buffer with these numbers; the same numbers are stored once."""
+        """Index of a buffer with these numbers; the same numbers are stored once.
+
+        Raises BuildError where all of them together are more than a file can hold.
+        """
         content = np.ascontiguousarray(values).tobytes()
         if content not in self._stored:
+            self._size += len(content)
+            if self._size > LARGEST:
+                raise BuildError(
+                    f"expected weights of at most {LARGEST / 1e9:.1f} GB for litert, all that a .tflite file can hold, "
+                    f"found more; build int8 (litert:int8d has a quarter of float32's), or onnxruntime"
+                )
             made = schema().BufferT()
             made.data = np.frombuffer(content, np.uint8)
             self._stored[content] = len(self.model.buffers)
@@ -69,7 +81,7 @@ class ModelWriter:
     def content(self) -> bytes:
         import flatbuffers
 
-        builder = flatbuffers.Builder(1 << 20)
+        builder = flatbuffers.Builder(self._size + (1 << 22))  # growing it would copy all weights, again and again
         builder.Finish(self.model.Pack(builder), IDENTIFIER.encode())
         return bytes(builder.Output())
 
