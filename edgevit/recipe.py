@@ -18,6 +18,7 @@ from typing import Any, Literal
 import msgspec
 
 from edgevit.errors import RecipeError
+from edgevit.files.python import names_function
 from edgevit.types import ImagePreprocess, Task, Value
 
 LARGEST_IMAGE = 4096
@@ -93,6 +94,8 @@ class Recipe(Value, frozen=True, kw_only=True):
     """In place of the model's own; a factory needs it, because nothing else tells its input."""
     labels: tuple[str, ...] = ()
     """One per class, in the order of the outputs; empty for the model's own."""
+    label_map: str | None = None
+    """A file from what the sets call their classes to what the model calls them (JSON, TOML, or CSV: set,model)."""
     targets: tuple[str, ...] = ("openvino:float32", "openvino:int8")
     when_available: tuple[str, ...] = ()
     """Targets that are built where this machine can and reported as not executed where it cannot."""
@@ -161,7 +164,7 @@ def check_recipe(recipe: Recipe) -> None:
 
 def _anchored(recipe: Recipe, folder: Path) -> Recipe:
     def anchor(text: str | None) -> str | None:
-        if text is None or text.startswith("zoo:") or Path(text).is_absolute():
+        if text is None or text.startswith("zoo:") or names_function(text) or Path(text).is_absolute():
             return text
         return str(folder / text)
 
@@ -170,6 +173,7 @@ def _anchored(recipe: Recipe, folder: Path) -> Recipe:
         recipe,
         model=recipe.model if ":" in recipe.model else str(anchor(recipe.model)),
         weights=anchor(recipe.weights),
+        label_map=anchor(recipe.label_map),
         calibration=replace(recipe.calibration, set=anchor(recipe.calibration.set)),
         evaluation=replace(recipe.evaluation, set=anchor(recipe.evaluation.set)),
         plan=replace(recipe.plan, file=anchor(recipe.plan.file)),

@@ -41,6 +41,8 @@ class EvaluationFacts(Value, frozen=True, kw_only=True):
     """SET as it was given: what `edgevit parity` opens when it is told no other."""
     set_digest: str
     samples: int
+    label_map: dict[str, str] = {}
+    """From what the set calls its classes to what the model calls them, where they differ."""
 
 
 class Manifest(Value, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from edgevit.cli.application import app, command, complain
-from edgevit.cli.options import MODEL_FORMS, TASKS, Debug, Json, SetOption, Targets, Weights
+from edgevit.cli.options import MODEL_FORMS, TASKS, Debug, Json, LabelMap, SetOption, Targets, Weights
 from edgevit.errors import InputError
 from edgevit.recipe import Recipe, explained, read_recipe
 
@@ -39,6 +39,7 @@ def export(
     ] = None,
     calibration: SetOption = None,
     evaluation: SetOption = None,
+    label_map: LabelMap = None,
     plan: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Use this quantization plan; nothing is calibrated.")
     ] = None,
@@ -99,6 +100,7 @@ def export(
                 "calibration.samples": samples,
                 "calibration.seed": seed,
                 "evaluation.set": evaluation,
+                "label_map": _text(label_map),
                 "trace.batch": batch_size,
                 "trace.image_size": _size(image_size),
                 "plan.file": _text(plan),

@@ -25,8 +25,12 @@ SetOption = Annotated[
     typer.Option(
         metavar="SET",
         help="A TOML of calibration/, a folder of images (class folders give labels), texts as .jsonl, .csv or .txt "
-        "(columns text and label, tags or target), zoo:…",
+        "(columns text and label, tags or target), a .npz of prepared tensors, package.module:function, zoo:…",
     ),
+]
+LabelMap = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="From the sets' labels to the model's: .json, .toml, or .csv with set,model."),
 ]
 TASKS = (
     "image-classification",

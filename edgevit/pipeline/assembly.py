@@ -6,6 +6,7 @@ import io
 import shutil
 from datetime import UTC, datetime
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
@@ -42,14 +43,12 @@ from edgevit.quantize.plan_file import write_plan
 from edgevit.report import CalibrationFacts as ReportedCalibration
 from edgevit.report import ReportData, summarize_plan, write_report
 from edgevit.runtime.selection import open_session, why_not_here
-from edgevit.sets import coverage, take
+from edgevit.sets import coverage, read_label_map, take
 from edgevit.targets import get_target, on_cpu, parse_target
 from edgevit.targets.base import OpenOptions
 from edgevit.types import Build, BuildPart, Engine, LayerParity, ParityReport, Rung, TextPreprocess
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from edgevit.parity.compare import ComparisonOptions
     from edgevit.pipeline.evaluation import Evaluation
     from edgevit.pipeline.workbench import Workbench
@@ -186,6 +185,7 @@ def _manifest(draft: Draft, stage: Path) -> Manifest:
             set=draft.recipe.evaluation.set or model.evaluation or evaluation.samples.name,
             set_digest=evaluation.samples.digest,
             samples=len(evaluation.samples),
+            label_map=read_label_map(Path(draft.recipe.label_map)) if draft.recipe.label_map else {},
         ),
         budget_points=draft.recipe.parity.budget,
     )

@@ -35,7 +35,7 @@ from edgevit.progress import Progress, Silent
 from edgevit.quantize.histogram_ranges import NAMED_METHODS
 from edgevit.quantize.plan_file import read_plan
 from edgevit.recipe import Recipe, check_recipe
-from edgevit.sets import check_disjoint, label_places, open_set, take
+from edgevit.sets import check_disjoint, label_places, open_set, read_label_map, take, with_label_map
 from edgevit.sources import SourceOptions, open_source
 from edgevit.targets import get_target, parse_target
 from edgevit.targets.base import BuildSource
@@ -245,7 +245,7 @@ def _why_not_built(name: str, precision: Precision) -> str:
 def _sets(model: FloatModel, recipe: Recipe, targets: tuple[str, ...]) -> tuple[SampleSet, SampleSet | None]:
     """The evaluation samples, and the calibration samples where something is quantized; disjoint by content."""
     name = check_set(recipe.evaluation.set or model.evaluation, "evaluation", model.name)
-    evaluation = open_set(name, model.task)
+    evaluation = _opened(name, model, recipe)
     if recipe.evaluation.samples is not None:
         evaluation = take(evaluation, min(recipe.evaluation.samples, len(evaluation)), 0)
     evaluation = _whole_batches(evaluation, recipe.trace.batch)
@@ -256,10 +256,19 @@ def _sets(model: FloatModel, recipe: Recipe, targets: tuple[str, ...]) -> tuple[
         return evaluation, None
     name = check_set(recipe.calibration.set or model.calibration, "calibration", model.name)
     calibration = _whole_batches(
-        calibration_samples(open_set(name, model.task), recipe.calibration), recipe.trace.batch
+        calibration_samples(_opened(name, model, recipe), recipe.calibration), recipe.trace.batch
     )
     check_disjoint(calibration, evaluation)
     return evaluation, calibration
+
+
+def _opened(name: str, model: FloatModel, recipe: Recipe) -> SampleSet:
+    """A set with the model's labels, where a map says how; a set without any has nothing to map."""
+    samples = open_set(name, model.task)
+    if recipe.label_map is None or not samples.labels:
+        return samples
+    path = Path(recipe.label_map)
+    return with_label_map(samples, read_label_map(path), path)
 
 
 def _with_fixed_batch(recipe: Recipe) -> Recipe:

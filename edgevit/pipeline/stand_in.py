@@ -28,7 +28,7 @@ from edgevit.pipeline.translators import SessionTranslator, untrained_settings
 from edgevit.preprocess import open_tokenizer
 from edgevit.runtime.parts import PartsSession
 from edgevit.runtime.selection import open_session, runnable
-from edgevit.sets import label_places, open_set, take
+from edgevit.sets import label_places, open_set, take, with_label_map
 from edgevit.targets.base import OpenOptions
 from edgevit.types import TextPreprocess
 
@@ -79,6 +79,14 @@ def _samples(manifest: Manifest, name: str | None) -> SampleSet:
         if name is not None:
             raise
         raise SetError(f"the set the bundle was judged on is not here ({error}); give --evaluation SET") from error
+    known = facts.label_map if facts else {}
+    if (
+        known
+        and samples.labels
+        and set(samples.labels) <= known.keys()
+        and not set(samples.labels) <= set(manifest.labels)
+    ):
+        samples = with_label_map(samples, known, wanted)
     if facts is not None and len(samples) != facts.samples and name is None:
         samples = take(samples, min(facts.samples, len(samples)), 0)
     if manifest.trained:

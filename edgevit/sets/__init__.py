@@ -1,6 +1,8 @@
 """Calibration and evaluation sets: images and texts on disk to named samples."""
 
 from edgevit.sets.batches import Batch, batches, unpadded_batches
+from edgevit.sets.iterable import as_set
+from edgevit.sets.label_map import read_label_map, with_label_map
 from edgevit.sets.opening import SetManifest, open_set
 from edgevit.sets.sample import Sample, SampleSet
 from edgevit.sets.select import (
@@ -20,14 +22,17 @@ __all__ = [
     "SampleSet",
     "SetManifest",
     "SheetManifest",
+    "as_set",
     "batches",
     "check_disjoint",
     "coverage",
     "label_indices",
     "label_places",
     "open_set",
+    "read_label_map",
     "require_labels",
     "skip_corrupt",
     "take",
     "unpadded_batches",
+    "with_label_map",
 ]

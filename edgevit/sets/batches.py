@@ -11,6 +11,7 @@ import numpy as np
 
 from edgevit.errors import SetError
 from edgevit.preprocess import check_preprocess, check_text_preprocess, image_tensor, padded, tokenize
+from edgevit.sets.prepared import tensor_of
 from edgevit.sets.reading import WORKERS, read_each
 from edgevit.sets.select import label_indices, label_places
 from edgevit.types import UNTAGGED, TextPreprocess
@@ -63,7 +64,8 @@ def batches(
     if batch_size < 1 or workers < 0:
         raise SetError(f"expected batch_size of at least 1 and workers of at least 0, found {batch_size} and {workers}")
     reads = "text" if isinstance(preprocess, TextPreprocess) else "image"
-    if samples.kind != reads:
+    prepared = samples.kind == "tensor" and reads == "image"
+    if samples.kind != reads and not prepared:
         raise SetError(
             f"set {samples.name!r}: expected {reads}s, which the model reads, found {samples.kind}s; give another SET"
         )
@@ -98,8 +100,10 @@ def unpadded_batches(
 def _images(
     samples: SampleSet, preprocess: ImagePreprocess, batch_size: int, truth: tuple[int | None, ...], workers: int
 ) -> Iterator[Batch]:
+    shape = (len(preprocess.mode), *preprocess.size)
+
     def tensor(sample: Sample) -> FloatArray:
-        return image_tensor(sample.image(), preprocess)
+        return tensor_of(sample, shape) if sample.kind == "tensor" else image_tensor(sample.image(), preprocess)
 
     tensors = read_each(samples.name, samples.samples, tensor, workers, batch_size + workers)
     for start in range(0, len(samples), batch_size):

@@ -8,7 +8,10 @@ import msgspec
 
 from edgevit.errors import SetError
 from edgevit.files import check_relative, inside
+from edgevit.files.python import names_function
 from edgevit.sets.folder import open_folder
+from edgevit.sets.iterable import open_iterable
+from edgevit.sets.prepared import open_prepared
 from edgevit.sets.sample import SampleSet
 from edgevit.sets.select import skip_corrupt, take
 from edgevit.sets.sheet import SheetManifest, open_sheet
@@ -37,7 +40,8 @@ class SetManifest(Value, frozen=True, kw_only=True):
 
 
 def open_set(spec: str | Path, task: Task | None = None) -> SampleSet:
-    """Opens SET: a `.toml` manifest, a folder of images, a file of texts, or `zoo:NAME:calibration|evaluation`.
+    """Opens SET: a `.toml` manifest, a folder of images, a file of texts, a `.npz` of prepared tensors,
+    `zoo:NAME:calibration|evaluation`, or `package.module:function`, which yields samples.
 
     Of a set of texts `task` picks the truth; without it all there is stays. Raises SetError, one line, for a missing
     path, an empty folder, a wrong manifest (the key is named), a set that is not of the task's kind, and whatever
@@ -46,7 +50,7 @@ def open_set(spec: str | Path, task: Task | None = None) -> SampleSet:
     """
     samples = _open(spec, ())
     wanted = "text" if task in TRUTHS else "image"
-    if task is None or (wanted == "image" and samples.kind == "image"):
+    if task is None or (wanted == "image" and samples.kind in ("image", "tensor")):
         return samples
     return for_task(samples, task, spec)
 
@@ -55,20 +59,24 @@ def _open(spec: str | Path, opened: tuple[Path, ...]) -> SampleSet:
     """`opened` are the manifests on the way here, so that a circle of them is an error and not a hang."""
     if isinstance(spec, str) and spec.startswith("zoo:"):
         return _open_zoo(spec)
+    if isinstance(spec, str) and names_function(spec):
+        return open_iterable(spec)
     path = Path(spec)
     if path.is_dir():
         return open_folder(path)
     if not path.exists():
         raise SetError(
-            f"{spec}: expected a folder of images, a file of texts, a .toml manifest or zoo:NAME:PART, found nothing "
-            "there; check the path"
+            f"{spec}: expected a folder of images, a file of texts, a .npz of tensors, a .toml manifest, zoo:NAME:PART "
+            "or package.module:function, found nothing there; check the path"
         )
+    if path.suffix.lower() == ".npz":
+        return open_prepared(path)
     if path.suffix.lower() in TEXT_SUFFIXES:
         return open_texts(path)
     if path.suffix.lower() != ".toml":
         raise SetError(
-            f"{spec}: expected a folder of images, texts ({', '.join(TEXT_SUFFIXES)}) or a .toml manifest, found "
-            "another kind of file"
+            f"{spec}: expected a folder of images, texts ({', '.join(TEXT_SUFFIXES)}), a .npz or a .toml manifest, "
+            "found another kind of file"
         )
     if path.resolve() in opened:
         raise SetError(

@@ -17,8 +17,10 @@ from edgevit.sets.reading import read_all
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from edgevit.types import FloatArray
 
-Kind = Literal["image", "text"]
+
+Kind = Literal["image", "text", "tensor"]
 
 
 class Source(Protocol):
@@ -45,6 +47,21 @@ class TextSource(msgspec.Struct, frozen=True):
         return self.text
 
 
+class TensorSource(msgspec.Struct, frozen=True, eq=False):
+    """A row that is the model's input already: float32 (channels, height, width)."""
+
+    row: FloatArray
+
+    def read(self) -> FloatArray:
+        return self.row
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over shape and numbers."""
+        header = f"tensor {self.row.shape}\n".encode()
+        return hashlib.sha256(header + self.row.tobytes()).hexdigest()
+
+
 class BrokenText(msgspec.Struct, frozen=True):
     """A line of a file of texts that holds none."""
 
@@ -69,7 +86,9 @@ class Sample(msgspec.Struct, frozen=True, eq=False, dict=True):
 
     @property
     def kind(self) -> Kind:
-        return "text" if isinstance(self.source, TextSource | BrokenText) else "image"
+        if isinstance(self.source, TextSource | BrokenText):
+            return "text"
+        return "tensor" if isinstance(self.source, TensorSource) else "image"
 
     def text(self) -> str:
         """The text, as it stands in its file. Raises PreprocessError for a line that holds none."""
@@ -83,13 +102,15 @@ class Sample(msgspec.Struct, frozen=True, eq=False, dict=True):
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over width, height and RGB pixels of the decoded image, or over the text.
+        """SHA-256 over width, height and RGB pixels of the decoded image, over the text, or over the prepared numbers.
 
         Content, not file: the same picture as PNG, as BMP, with other metadata or on a sheet has one digest, and so has
         the same text as JSON, in a table or on a line.
         """
         if self.kind == "text":
             return hashlib.sha256(b"text\n" + self.text().strip().encode()).hexdigest()
+        if isinstance(self.source, TensorSource):
+            return self.source.digest
         image = self.image()
         header = f"{image.width}x{image.height}\n".encode()
         return hashlib.sha256(header + image.convert("RGB").tobytes()).hexdigest()
@@ -133,4 +154,4 @@ class SampleSet(msgspec.Struct, frozen=True, eq=False, dict=True):
 
 
 def _truth(sample: Sample) -> tuple[object, ...]:
-    return (sample.label,) if sample.kind == "image" else (sample.label, sample.tags, sample.target)
+    return (sample.label,) if sample.kind != "text" else (sample.label, sample.tags, sample.target)

@@ -12,8 +12,12 @@ from edgevit.errors import SetError
 from edgevit.sets.reading import read_all, readable
 from edgevit.sets.sample import Sample, SampleSet
 
-_RENAME = {"image": "rename the class folders or the label column", "text": "rename them in the set"}
-_READ = {"image": "decoded", "text": "read"}
+_RENAME = {
+    "image": "rename the class folders or the label column, or give --label-map FILE",
+    "text": "rename them in the set, or give --label-map FILE",
+    "tensor": "rename them in the file, or give --label-map FILE",
+}
+_READ = {"image": "decoded", "text": "read", "tensor": "read"}
 _LONGEST = 60
 _NAMED = 3  # how many offenders an error names before it only counts them
 
@@ -79,6 +83,7 @@ def require_labels(samples: SampleSet, purpose: str) -> None:
         advice = {
             "image": "put the images into one folder per class, or add labels.csv with the columns filename,label",
             "text": "add the column label, tags or target",
+            "tensor": "add an array 'labels', one per row",
         }[samples.kind]
         raise SetError(
             f"set {samples.name!r}: {purpose} needs labels, and its {len(samples)} {samples.kind}s have none; {advice}"

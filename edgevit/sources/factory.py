@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgevit.errors import InputError
+from edgevit.files.python import current_directory_first, find_function
 from edgevit.sources.checkpoint import fit_state_dict, load_state_dict
 from edgevit.sources.digest import module_digest
 from edgevit.sources.options import SourceOptions
@@ -18,6 +14,8 @@ from edgevit.sources.vit import choose_labels
 from edgevit.types import FloatModel, ImagePreprocess, Signature, TensorSpec
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import nn
 
 PROBE_BATCH = 2
@@ -64,8 +62,8 @@ def _make(spec: str) -> nn.Module:
     from torch import nn
 
     try:
-        with _current_directory_first():
-            made = _find(spec)()
+        with current_directory_first():
+            made = find_function(spec)()
     except InputError:
         raise
     except Exception as error:  # The user's code may raise anything; the error keeps it as its cause.
@@ -77,35 +75,6 @@ def _make(spec: str) -> nn.Module:
             f"expected {spec} to return a torch.nn.Module, found {type(made).__name__}; correct its return value"
         )
     return made
-
-
-def _find(spec: str) -> Callable[[], object]:
-    module_name, _, name = spec.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
-        raise InputError(
-            f"expected a Python module '{module_name}' for {spec}, found none in {Path.cwd()} or among the installed "
-            "packages; run in the directory that holds it"
-        ) from error
-    factory = getattr(module, name, None)
-    if not callable(factory):
-        found = "nothing of that name" if factory is None else type(factory).__name__
-        raise InputError(f"expected a function '{name}' in {module_name} for {spec}, found {found}; correct the name")
-    return factory  # type: ignore[no-any-return]
-
-
-@contextlib.contextmanager
-def _current_directory_first() -> Iterator[None]:
-    """The console script's own directory is first on `sys.path`, so a module in the current one would not be found."""
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        sys.path.remove(here)
 
 
 def _probe(spec: str, module: nn.Module, preprocess: ImagePreprocess) -> Signature:

@@ -50,14 +50,16 @@ def test_an_unknown_zoo_set_lists_the_choices(spec: str) -> None:
 
 def test_a_missing_path_says_what_is_expected(tmp_path: Path) -> None:
     with pytest.raises(
-        SetError, match=r"gone: expected a folder of images, a file of texts, a \.toml manifest or zoo:"
+        SetError, match=r"gone: expected a folder of images, a file of texts, a \.npz of tensors, a \.toml manifest"
     ):
         open_set(tmp_path / "gone")
 
 
 def test_another_kind_of_file(tmp_path: Path, make_images: MakeImages) -> None:
     make_images(tmp_path, ["a.png"])
-    with pytest.raises(SetError, match=r"a\.png: expected a folder of images, texts \(.*\) or a \.toml manifest"):
+    with pytest.raises(
+        SetError, match=r"a\.png: expected a folder of images, texts \(.*\), a \.npz or a \.toml manifest"
+    ):
         open_set(tmp_path / "a.png")
 
 
