@@ -135,6 +135,38 @@ def test_an_asymmetric_graph_is_refused(inside: Command, tiny: Any, repository: 
     assert "expected zero point 0 (symmetric), found 3" in done.complaint
 
 
+# ------------------------------------------------------------------------------------- an encoder and a decoder
+
+TRANSLATOR = RECIPE.replace("digits-vit", "phrases-transformer").replace(
+    'targets = ["openvino:float32", "onnxruntime:int8", "tensorrt-rtx:int8", "tensorrt:float16"]',
+    'targets = ["tensorrt-rtx:float16", "tensorrt-rtx:int8"]',
+)
+LENGTHS = "source_length:1:16:48,target_length:1:1:48,past_length:0:8:47"
+
+
+def test_a_translator_is_compiled_and_its_translations_are_simulated(inside: Command, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(TRANSLATOR)
+    out = tmp_path / "out"
+    done = inside(
+        "export", "zoo:phrases-transformer", out, "--recipe", tmp_path / "recipe.toml", "--profile", LENGTHS, "--json"
+    )
+    assert done.status == 0, done.err
+    rungs = {rung["name"]: rung for rung in json.loads(done.out)["parity"]["rungs"]}
+    for precision, floor in (("float16", 45), ("int8", 15)):
+        assert rungs[f"simulated tensorrt-rtx-{precision}"]["verdict"] in ("passed", "inconclusive")
+        assert rungs[f"simulated tensorrt-rtx-{precision}"]["closeness"]["sqnr_db"] > floor
+        assert rungs[f"tensorrt-rtx-{precision}"]["verdict"] == "not executed"
+    builds = {build["precision"]: build for build in json.loads((out / "manifest.json").read_bytes())["builds"]}
+    int8 = builds["int8"]
+    assert int8["options"]["int8_layers"] == "encoder: 24 of 24; decoder: 25 of 25"
+    assert int8["execution"]["quantized_executed"] == int8["execution"]["quantized_requested"] == 49
+    assert "3 fused attention" in int8["options"]["kernels"] and "6 fused attention" in int8["options"]["kernels"]
+    assert {file["path"] for file in int8["files"]} >= {f"{RTX}/{part}/{ENGINE}" for part in ("encoder", "decoder")}
+    assert int8["options"]["profile"].startswith("batch:1:1:8,past_length:0:8:47,source_length:1:16:48")
+    done = inside("run", out, "am Montag um zehn Uhr")
+    assert done.status == 3 and "no NVIDIA driver" in done.complaint
+
+
 # ------------------------------------------------------------------------------------- without a driver, really
 
 
