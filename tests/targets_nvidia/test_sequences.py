@@ -132,3 +132,24 @@ def test_a_length_without_a_profile_is_found_before_any_work(sequences, tmp_path
     with pytest.raises(InputError, match="for the dynamic dimensions 'target_length', 'past_length', found none"):
         tensorrt_rtx.build(source, "float16", {"profile": "source_length:1:8:24"}, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@needs_wheels
+@pytest.mark.parametrize("family", ["bert", "t5"])
+def test_checkpoints_in_hugging_face_layout_are_compiled(family: str, huggingface_directory, tmp_path: Path) -> None:
+    """Their masks are boolean, or float32's lowest number, and T5 adds its positions to the scores."""
+    from edgevit.graph.capture import capture
+    from edgevit.graph.lower import lower
+    from edgevit.pipeline.parts import part_models
+    from edgevit.sources import SourceOptions, open_source
+
+    model = open_source(str(huggingface_directory(family)), None, SourceOptions())
+    for part, traced in part_models(model).items():
+        out = tmp_path / f"engine-{part}"
+        out.mkdir()
+        onnx = lower(capture(traced), traced, tmp_path / f"{part}.onnx")
+        dims = {dim for spec in onnx.signature.inputs for dim in spec.shape if isinstance(dim, str)} - {"batch"}
+        sizes = ",".join(f"{dim}:{'0:2:7' if dim.startswith('past') else '1:4:8'}" for dim in sorted(dims))
+        source = BuildSource(float_model=None, onnx=onnx)
+        used = tensorrt_rtx.build(source, "float16", {"gpu": "sm86", "profile": sizes}, out)
+        assert used["kernels"].endswith(" float16") and (out / ENGINE).stat().st_size > 10_000
