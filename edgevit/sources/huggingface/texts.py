@@ -53,7 +53,9 @@ def load_texts(found: Directory, task: Task, options: SourceOptions, sentences: 
     optional = ("pooler.",) if task == "text-features" else ()
     kind = _class_for(found, task)
     model, notes = load_model(Loading(found=found, task=task, kind=kind, optional=optional))
-    preprocess = text_preprocess(found.path, model, sentences.max_length if sentences else None, truncate=task in CUT)
+    preprocess = text_preprocess(
+        found.path, model, sentences.max_length if sentences else None, tokenizer=tokenizer, truncate=task in CUT
+    )
     module, more = _as_text_model(model, task, sentences)
     signature = _signature(module, task, preprocess, found)
     facts = {"preprocess": msgspec.to_builtins(preprocess), "pooling": _described(sentences)}

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from edgevit.errors import CheckpointError, InputError
+from edgevit.sources.huggingface.marian_tokenizer import is_marian, marian_tokenizer
 from edgevit.types import TextPreprocess
 
 if TYPE_CHECKING:
@@ -22,10 +23,12 @@ UNKNOWN_LENGTH = 512
 
 
 def tokenizer_beside(directory: Path) -> Path:
-    """The directory's tokenizer.json. Raises CheckpointError, saying how to make one, where there is none."""
+    """The directory's tokenizer.json, or one made of Marian's files. Raises CheckpointError where there is neither."""
     path = directory / TOKENIZER
     if path.is_file():
         return path
+    if is_marian(directory):
+        return marian_tokenizer(directory)
     old = [name for name in SLOW if (directory / name).exists()]
     advice = (
         f"make it from {', '.join(old)}: transformers.AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
@@ -35,7 +38,9 @@ def tokenizer_beside(directory: Path) -> Path:
     raise CheckpointError(f"expected a {TOKENIZER} in {directory}, found none; {advice}")
 
 
-def text_preprocess(directory: Path, model: Any, limit: int | None, *, truncate: bool) -> TextPreprocess:
+def text_preprocess(
+    directory: Path, model: Any, limit: int | None, *, tokenizer: Path, truncate: bool
+) -> TextPreprocess:
     """How texts become a batch for `model` (a module of transformers).
 
     `limit`: tokens at most, where something else than the tokenizer's settings says so. Raises CheckpointError for a
@@ -43,7 +48,7 @@ def text_preprocess(directory: Path, model: Any, limit: int | None, *, truncate:
     """
     from edgevit.preprocess import vocabulary_size
 
-    path = tokenizer_beside(directory)
+    path = tokenizer
     rows, size = model.get_input_embeddings().num_embeddings, vocabulary_size(path)
     if size > rows:
         raise CheckpointError(

@@ -62,7 +62,7 @@ def load_writers(found: Directory, task: Task, options: SourceOptions) -> FloatM
             f"expected an encoder-decoder whose decoder attends to the source as BART's or T5's does at {found.path}, "
             f"found {type(model).__name__}; write a factory (package.module:factory)"
         )
-    preprocess = text_preprocess(found.path, model, None, truncate=task == "summarization")
+    preprocess = text_preprocess(found.path, model, None, tokenizer=tokenizer, truncate=task == "summarization")
     generation = _generation(found, model)
     module = Writer(model, _suppressed(model)).eval().requires_grad_(False)
     facts = [msgspec.to_builtins(value) for value in (preprocess, generation)]
