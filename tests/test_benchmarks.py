@@ -385,6 +385,32 @@ def test_the_peak_of_an_export_is_that_of_its_largest_stage(repository: Path, mo
     assert processes.peak_of(cost, [{"peak_bytes": 3}]) == processes.peak_of(cost, []) == 5
 
 
+@pytest.mark.skipif(
+    not os.environ.get("EDGEVIT_TEST_ARM"),
+    reason="nothing was executed on ARM: it downloads a second Python; EDGEVIT_TEST_ARM=1 with qemu-user-static runs it",
+)
+def test_arm_gives_the_same_labels(smoke: Any, record: Any) -> None:
+    findings = only(record, smoke("arm"), "arm")
+    assert findings.raw["there"]["machine"] == "aarch64"
+    builds = findings.raw["there"]["builds"]
+    assert len(builds) == 6 and all(build["verdict"] == "passed" for build in builds.values())
+    assert [(figure.value, figure.status) for figure in findings.figures] == [(0, "reached")] * 6
+
+
+def test_a_label_that_differs_on_arm_is_counted(record: Any) -> None:
+    import arm
+
+    def side(labels: str, verdict: str = "passed") -> dict[str, Any]:
+        build = {"verdict": verdict, "reason": "", "labels": list(labels), "scores": [0.5] * len(labels)}
+        gone = {"verdict": "not executed", "reason": "no wheel"}
+        return {"machine": "aarch64", "python": "3.11.2", "builds": {"litert-int8": build, "web-int8": gone}}
+
+    findings = arm.compared(side("0123"), side("0223"), 4)
+    (figure,) = findings.figures
+    assert (figure.value, figure.status) == (1, "missed")
+    assert [row[2:] for row in findings.tables[0].rows] == [("3 of 4", "0.0e+00", ""), ("", "", "no wheel")]
+
+
 # ----------------------------------------------------------------------------------------------- documents
 
 
@@ -393,7 +419,7 @@ def test_every_recorded_result_is_of_a_full_run_and_has_its_name(repository: Pat
     results = record.read_results(repository / "benchmarks" / "results")
     assert len(results) == len(paths)
     for path, result in zip(paths, results, strict=True):
-        assert result.suite in SUITES
+        assert result.suite in (*SUITES, "arm")
         assert result.shortened == ""
         assert record.write_result(result, tmp_path).name == path.name
 
