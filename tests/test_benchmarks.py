@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -387,7 +388,7 @@ def test_the_peak_of_an_export_is_that_of_its_largest_stage(repository: Path, mo
 
 @pytest.mark.skipif(
     not os.environ.get("EDGEVIT_TEST_ARM"),
-    reason="nothing was executed on ARM: it downloads a second Python; EDGEVIT_TEST_ARM=1 with qemu-user-static runs it",
+    reason="nothing was executed on ARM: it fetches a second Python; EDGEVIT_TEST_ARM=1 and qemu-user-static run it",
 )
 def test_arm_gives_the_same_labels(smoke: Any, record: Any) -> None:
     findings = only(record, smoke("arm"), "arm")
