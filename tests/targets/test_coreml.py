@@ -329,3 +329,15 @@ def test_a_model_it_refuses_is_one_line(tiny: Any, tmp_path: Any) -> None:
         coreml.build(source, "float16", {}, tmp_path)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@needs_coremltools
+def test_a_class_token_as_large_as_a_matrix_stays_no_palette(make_vit: Any, lower_model: Any, tmp_path: Any) -> None:
+    """ViT-B's has 768 numbers; coremltools' own list of weights fails on one that a concat reads."""
+    model = make_vit(depth=1, dim=512)
+    onnx = lower_model(model, tmp_path / "wide.onnx")
+    out = tmp_path / "out"
+    out.mkdir()
+    coreml.build(BuildSource(float_model=lambda: model, onnx=onnx), "int4w", {}, out)
+    palettes = {layer.name for layer in coreml.compiled(out).layers if layer.executed == "int4 palette"}
+    assert {"blocks.0.attn.qkv", "blocks.0.mlp.fc2"} <= palettes and "patch_embed.proj" not in palettes

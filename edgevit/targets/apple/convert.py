@@ -179,12 +179,7 @@ def _converted(
     package.short_description = model.name
     if not palettes:
         return package
-    from coremltools.optimize.coreml import (
-        OpPalettizerConfig,
-        OptimizationConfig,
-        get_weights_metadata,
-        palettize_weights,
-    )
+    from coremltools.optimize.coreml import OpPalettizerConfig, OptimizationConfig, palettize_weights
 
     palette = OpPalettizerConfig(
         mode="kmeans",
@@ -194,10 +189,17 @@ def _converted(
         weight_threshold=SMALL_WEIGHT,
     )
     # The patch embedding, which is sensitive, and the table of positions, which is no layer, keep float16. By name:
-    # a bias of zeros may be one constant of layers of both kinds, and a choice by kind is then a conflict.
-    stored = get_weights_metadata(package, weight_threshold=SMALL_WEIGHT)
-    matrices = {name: palette for name, one in stored.items() if {op.op_type for op in one.child_ops} == {"linear"}}
+    # a bias of zeros may be one constant of layers of both kinds, and a choice by kind is then a conflict. Not from
+    # get_weights_metadata, which fails on a class token of this size: a concat's inputs are a list.
+    matrices = {name: palette for name in _matrices(package)}
     return palettize_weights(package, OptimizationConfig(op_name_configs=matrices))
+
+
+def _matrices(package: Any) -> list[str]:
+    """The weights of linear layers, by the name of their constant, that are worth a palette."""
+    layers = [one for one in package._mil_program.functions["main"].operations if one.op_type == "linear"]
+    weights = [one.weight.op for one in layers if one.weight.op is not None and one.weight.op.op_type == "const"]
+    return [str(weight.name) for weight in weights if weight.val.val.size >= SMALL_WEIGHT]
 
 
 @functools.cache
