@@ -40,7 +40,7 @@ TITLES = {
     EDGE_QUANTIZER: "ai-edge-quantizer, dynamic range",
     COREMLTOOLS: "coremltools, linear_quantize_weights",
 }
-RIVALS = {"executorch-int8": TORCHAO, "litert-int8d": EDGE_QUANTIZER}
+RIVALS = {"executorch-int8": TORCHAO, "executorch-int4d": TORCHAO_4BIT, "litert-int8d": EDGE_QUANTIZER}
 """Ours to the vendor's recipe of the same precision."""
 SHARE = Quantity(unit="%", digits=1)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TORCHAO, TORCHAO_4BIT, EDGE_QUANTIZER = "torchao-int8", "torchao-int4d", "edge_quantizer-int8d"
 PEERS: dict[str, tuple[str, Precision]] = {
     TORCHAO: ("executorch", "int8"),
-    TORCHAO_4BIT: ("executorch", "int8d"),
+    TORCHAO_4BIT: ("executorch", "int4d"),
     EDGE_QUANTIZER: ("litert", "int8d"),
 }
 """Build of a peer to the target and the precision of ours whose session opens it."""

@@ -49,6 +49,7 @@ def sqnr_floor(precision: str) -> float:
         "int8": 10.0,
         "int8d": 10.0,
         "int8w": 20.0,
+        "int4d": 8.0,
         "int4w": 8.0,
     }
     return floors.get(precision, floors["int8"])

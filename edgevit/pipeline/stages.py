@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 GRAPH = "model.onnx"
 STATISTICS = "statistics.npz"
-PLANNED: tuple[Precision, ...] = ("float8", "int8", "int8d", "int8w")
+PLANNED: tuple[Precision, ...] = ("float8", "int8", "int8d", "int8w", "int4d")
 """The precisions whose builds are made from a plan, and so need a calibration or a given one."""
 PLAN_SAMPLES = 16
 """Calibration samples that biases are corrected on (one half) and whole plans compared on (the other): means settle

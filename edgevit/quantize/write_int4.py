@@ -7,7 +7,7 @@ block's largest weight may be worth clipping where there are only fifteen steps.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -41,15 +41,23 @@ def write_int4(model: ir.Model) -> tuple[str, ...]:
     return tuple(done)
 
 
-def blocked(weight: NDArray[np.float32], block: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Codes in [-8, 7] of a weight (in, out), and their scales (in / block, out), numbers that float16 can hold."""
+def blocked(
+    weight: NDArray[np.float32], block: int, held: Any = np.float16
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Codes in [-8, 7] of a weight (in, out), and their scales (in / block, out), numbers that `held` can hold.
+
+    `held` is float16 or bfloat16 (of ml_dtypes): an engine stores its scales in one of them, and codes made for others
+    would be wrong by up to half a step.
+    """
+    # bfloat16 has float32's exponents, so there nothing but the smallest scale is in the way.
+    normal = float(np.finfo(np.float16).smallest_normal) if held is np.float16 else 0.0
+    smallest = np.float32(max(SMALLEST_SCALE, normal))
     rows = weight.reshape(-1, block, weight.shape[1])
     largest = np.abs(rows).max(axis=1)
     best = np.full(largest.shape, np.inf, np.float32)
     scales = np.empty(largest.shape, np.float32)
     for share in SHARES:
-        tried = np.maximum(largest * np.float32(share / levels(4)), np.float32(SMALLEST_SCALE))
-        tried = np.maximum(tried.astype(np.float16), np.finfo(np.float16).smallest_normal).astype(np.float32)
+        tried = np.maximum(largest * np.float32(share / levels(4)), smallest).astype(held).astype(np.float32)
         error = ((_rounded(rows, tried) * tried[:, None] - rows) ** 2).sum(axis=1)
         better = error < best
         best, scales = np.where(better, error, best), np.where(better, tried, scales)

@@ -82,24 +82,41 @@ def write_plan(
     return Written(layers=tuple(written), left_out=left_out)
 
 
-def write_dynamic(module: torch.fx.GraphModule) -> Written:
+def write_dynamic(module: torch.fx.GraphModule, group: int = 0) -> Written:
     """int8 weights scaled per channel by their own range, inputs of linear layers scaled row by row as they come.
 
-    In place; convolutions stay float, whose kernels for it take whole images as a row.
+    With a `group` the weights are in four bits, and as many of a row share a scale; a layer whose rows are no multiple
+    of it keeps int8. In place; convolutions stay float and are not asked for: the kernels for it take a whole image as
+    a row.
     """
     _load_operators()
     written: list[str] = []
-    left_out: dict[str, str] = {}
     for name, node in _weighted(module).items():
         if "linear" not in str(node.target):
-            left_out[name] = "a convolution"
             continue
         weight = module.get_parameter(name).detach().numpy()
         _quantize_rows(module, node)
-        _quantize_weight(module, node, name, scale_from_range(largest_magnitude(weight, 1)))
+        if group and weight.shape[1] % group == 0:
+            _quantize_groups(module, node, name, group)
+        else:
+            _quantize_weight(module, node, name, scale_from_range(largest_magnitude(weight, 1)))
         written.append(name)
     _finish(module)
-    return Written(layers=tuple(written), left_out=left_out)
+    return Written(layers=tuple(written))
+
+
+def write_adjustments(module: torch.fx.GraphModule, onnx: OnnxModel, plan: QuantPlan) -> None:
+    """The plan's equalization alone, in place: what quantizes the weights by other numbers than the plan's gains by it.
+
+    Its corrections of biases are for the plan's own codes. Raises PlanError.
+    """
+    layers = tuple(msgspec.structs.replace(entry, bias_correction=()) for entry in plan.layers)
+    adjusted = adjusted_parameters(onnx, msgspec.structs.replace(plan, layers=layers))
+    entries = {entry.name: entry for entry in layers}
+    _assign(module, adjusted)
+    for name, node in _weighted(module).items():
+        if name in entries:
+            _adjust_node(module, node, entries[name], adjusted)
 
 
 def adjusted_parameters(onnx: OnnxModel, plan: QuantPlan) -> dict[str, FloatArray]:
@@ -216,6 +233,29 @@ def _quantize_weight(module: torch.fx.GraphModule, node: torch.fx.Node, name: st
         restored = module.graph.call_function(
             torch.ops.quantized_decomposed.dequantize_per_channel.default,
             (stored, scale, zero, 0, NARROWEST, HIGHEST, torch.int8),
+        )
+    node.update_arg(1, restored)
+
+
+def _quantize_groups(module: torch.fx.GraphModule, node: torch.fx.Node, name: str, group: int) -> None:
+    """The weight as codes in [-8, 7] with a scale for every `group` numbers of a row, and a DQ before the layer.
+
+    Scales are bfloat16 numbers, which is what XNNPACK keeps of them, and leave the smallest squared error.
+    """
+    import ml_dtypes
+    import torch
+
+    from edgevit.quantize.write_int4 import blocked
+
+    weight = module.get_parameter(name).detach().numpy()
+    codes, scales = blocked(np.ascontiguousarray(weight.T), group, ml_dtypes.bfloat16)
+    with module.graph.inserting_before(node):
+        stored = _buffer(module, f"{name}_int4", np.ascontiguousarray(codes.T))
+        scale = _buffer(module, f"{name}_scale", np.ascontiguousarray(scales.T))
+        zero = _buffer(module, f"{name}_zero_point", np.zeros(scales.T.shape, np.int32))
+        restored = module.graph.call_function(
+            torch.ops.quantized_decomposed.dequantize_per_channel_group.default,
+            (stored, scale, zero, -8, 7, torch.int8, group, torch.float32),
         )
     node.update_arg(1, restored)
 

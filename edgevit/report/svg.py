@@ -30,6 +30,7 @@ PRECISION_COLOURS = {
     "int8": "#0072b2",
     "int8d": "#56a5d8",
     "int8w": "#009e73",
+    "int4d": "#8c564b",
     "int4w": "#d55e01",
 }
 _PROPERTIES = {INK: "ink", MUTED: "muted", GRID: "grid", BAD: "bad"} | {

@@ -1,4 +1,5 @@
-"""ExecuTorch with XNNPACK, for Android and iOS: a `.pte` in float32, int8 from the plan, and int8 with dynamic inputs.
+"""ExecuTorch with XNNPACK, for Android and iOS: a `.pte` in float32, int8 from the plan, int8 and
+4-bit weights with dynamic inputs.
 
 Facts this file answers to: a program is lowered from torch, not from ONNX, so the float model is loaded again; static
 int8 kernels need an output scale; what XNNPACK does not take runs in portable kernels, silently, so the delegated share
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from edgevit.types import Build, Precision
 
 name = "executorch"
-precisions: tuple[Precision, ...] = ("float32", "int8", "int8d")
+precisions: tuple[Precision, ...] = ("float32", "int8", "int8d", "int4d")
 
+PLANNED = ("int8", "int4d")
+"""int4d takes the plan's equalization; its four-bit codes have scales of their own."""
 INSTALL = "pip install 'edgevit[executorch]'"
 OPTIONS = (
     "max_batch=N, the most samples memory is planned for; or batch=N, the only number it will take; "
@@ -52,8 +55,8 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
     batch = _batch(source, options)
     least = _least(options)
     import_executorch()
-    if precision == "int8" and source.plan is None:
-        raise BuildError(f"expected a plan for {name}:int8, found none; calibrate first")
+    if precision in PLANNED and source.plan is None:
+        raise BuildError(f"expected a plan for {name}:{precision}, found none; calibrate first")
     model = image_module(source, name, ", or build ort-mobile")
 
     from edgevit.graph.capture import CaptureOptions

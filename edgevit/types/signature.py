@@ -6,9 +6,9 @@ from typing import Literal
 
 import msgspec
 
-Precision = Literal["float32", "float16", "bfloat16", "float8", "int8", "int8d", "int8w", "int4w"]
-"""`int8`, `float8` (E4M3): weights and activations with the plan's scales. `int8d`: int8 weights, activations scaled as
-they come. `int8w`, `int4w`: narrow weights, arithmetic in float."""
+Precision = Literal["float32", "float16", "bfloat16", "float8", "int8", "int8d", "int8w", "int4d", "int4w"]
+"""`int8`, `float8` (E4M3): weights and activations with the plan's scales. `int8d`, `int4d`: narrow weights,
+activations in int8, scaled as they come. `int8w`, `int4w`: narrow weights, arithmetic in float."""
 PRECISIONS: tuple[Precision, ...] = (
     "float32",
     "float16",
@@ -17,6 +17,7 @@ PRECISIONS: tuple[Precision, ...] = (
     "int8",
     "int8d",
     "int8w",
+    "int4d",
     "int4w",
 )
 Task = Literal[

@@ -161,10 +161,35 @@ def test_dynamic_needs_no_plan_and_stays_close(tiny: Any, exported: Any) -> None
     with Executor(tiny.onnx.path, exact=True) as executor:
         expected = executor.run(tiny.images)["logits"][:8]
     written = write_dynamic(exported)
-    assert len(written.layers) == 9 and written.left_out == {"patch_embed.proj.weight": "a convolution"}
+    assert len(written.layers) == 9 and written.left_out == {}
     with torch.no_grad():
         found = exported(torch.from_numpy(tiny.images["pixel_values"][:8])).numpy()
     assert 20 < sqnr_db(expected, found) < 60
+
+
+@pytest.mark.parametrize("group", [16, 32])
+def test_groups_of_four_bits_lose_less_than_their_range_alone_would(group: int, tiny: Any, exported: Any) -> None:
+    """The scales are numbers that XNNPACK keeps (bfloat16), and searched: the largest weight may be clipped."""
+    before = {name: value.detach().numpy().copy() for name, value in exported.named_parameters()}
+    written = write_dynamic(exported, group)
+    assert len(written.layers) == 9
+    for name in written.layers:
+        codes, scales = (exported.get_buffer(f"{name}_{what}").numpy() for what in ("int4", "scale"))
+        assert codes.dtype == np.int8 and codes.min() >= -8 and codes.max() == 7
+        assert scales.shape == (len(codes), codes.shape[1] // group)
+        assert np.array_equal(torch.from_numpy(scales).bfloat16().float().numpy(), scales)
+        grouped = before[name].reshape(len(codes), -1, group)
+        ranged = np.abs(grouped).max(axis=2, keepdims=True) / 7
+        plain = np.clip(np.rint(grouped / ranged), -8, 7) * ranged
+        ours = codes.reshape(grouped.shape) * scales[..., None]
+        assert ((ours - grouped) ** 2).sum() < ((plain - grouped) ** 2).sum()
+
+
+def test_a_row_that_is_no_multiple_of_the_group_keeps_int8(exported: Any) -> None:
+    written = write_dynamic(exported, 64)
+    wide = {name for name in written.layers if name.endswith("fc2.weight")}
+    assert wide and all(exported.get_buffer(f"{name}_int4").shape[1] == 64 for name in wide)
+    assert all(exported.get_buffer(f"{name}_int8").dtype == torch.int8 for name in set(written.layers) - wide)
 
 
 def test_dynamic_results_do_not_depend_on_the_rest_of_the_batch(tiny: Any, exported: Any) -> None:

@@ -94,14 +94,14 @@ def whole_plan(tiny: Any) -> QuantPlan:
 
 @pytest.fixture(scope="session")
 def lowered(tiny: Any, whole_plan: QuantPlan, once: Callable[..., Path]) -> Callable[[str], Built]:
-    """("float32", "int8", "int8d") -> the tiny model's ExecuTorch build; made once for all test processes."""
+    """("float32", "int8", "int8d", "int4d") -> the tiny model's ExecuTorch build; made once for all test processes."""
 
     def get(precision: str) -> Built:
         target = get_target("executorch")
 
         def make(place: Path) -> None:
             (place / "files").mkdir()
-            plan = whole_plan if precision == "int8" else None
+            plan = whole_plan if precision in ("int8", "int4d") else None
             source = BuildSource(float_model=lambda: tiny.model, onnx=tiny.onnx, plan=plan)
             used = target.build(source, precision, {}, place / "files")  # type: ignore[arg-type]
             (place / "options.json").write_bytes(msgspec.json.encode(used))

@@ -22,7 +22,7 @@ needs_executorch = pytest.mark.skipif(
     find_spec("executorch") is None,
     reason="ExecuTorch is not installed, so nothing was lowered or executed; pip install 'edgevit[executorch]'",
 )
-FLOORS = {"float32": 100, "int8": 15, "int8d": 20}
+FLOORS = {"float32": 100, "int8": 15, "int8d": 20, "int4d": 8}
 
 
 # ----------------------------------------------------------------------------------------- without the wheel
@@ -243,7 +243,11 @@ def test_every_layer_of_the_plan_is_executed_in_int8(lowered: Any, tiny: Any) ->
     assert execution.provider.startswith("XNNPACK: 100.0 % of multiply-accumulates")
     dynamic = lowered("int8d").open().execution()
     assert {layer.name for layer in dynamic.layers if layer.executed == "int8"} == planned - {"patch_embed.proj"}
-    assert any("a convolution" in warning for warning in dynamic.warnings)
+    assert dynamic.quantized_requested == dynamic.quantized_executed == len(planned) - 1, "no convolution was asked for"
+    assert dynamic.warnings == ()
+    four = lowered("int4d").open().execution()
+    narrow = {layer.name for layer in four.layers if layer.executed == "int4"}
+    assert narrow == planned - {"patch_embed.proj"} and (four.precision, four.warnings) == ("int4", ())
     plain = lowered("float32").open().execution()
     assert (plain.precision, plain.quantized_requested) == ("float32", 0)
     assert {layer.name for layer in plain.layers} == planned

@@ -143,13 +143,12 @@ def _layer(node: torch.fx.Node, program: Any, *, delegated: bool) -> list[Execut
     name = _name(node)
     if name not in WEIGHTS:
         return []
-    parameter, quantized = _weight(node.args[WEIGHTS[name]], program)
+    parameter, asked = _weight(node.args[WEIGHTS[name]], program)
     if not parameter:
         return []
-    asked = "int8" if quantized else "float32"
     return [
         ExecutedLayer(
-            name=parameter.removesuffix("_int8").removesuffix(".weight"),
+            name=parameter.removesuffix("_int8").removesuffix("_int4").removesuffix(".weight"),
             requested=asked,
             executed=asked if delegated else "float32",
             kernel=f"{NAME} {name}" if delegated else f"portable {name}",
@@ -157,12 +156,13 @@ def _layer(node: torch.fx.Node, program: Any, *, delegated: bool) -> list[Execut
     ]
 
 
-def _weight(node: Any, program: Any) -> tuple[str, bool]:
-    """The name of the stored tensor behind a weight argument, and whether a dequantization stands before it."""
-    quantized = False
+def _weight(node: Any, program: Any) -> tuple[str, str]:
+    """The name of the stored tensor behind a weight argument, and what it is stored in."""
+    stored = "float32"
     while node.op == "call_function":
-        quantized = quantized or _is_quantization(node)
+        if _is_quantization(node):
+            stored = "int4" if "per_channel_group" in _name(node) else "int8"
         node = node.args[0]
     signature = program.graph_signature
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    return str(names.get(node.name, "")), quantized
+    return str(names.get(node.name, "")), stored

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from edgevit.types import FloatModel, Precision
 
 
+GROUP = 32
+"""Weights in four bits that share a scale: the smallest group that XNNPACK has kernels for, and what it is best at."""
+
+
 class Lowered(msgspec.Struct, frozen=True, kw_only=True):
     program: bytes
     """The `.pte`."""
@@ -27,7 +31,7 @@ class Lowered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def lower(model: FloatModel, source: BuildSource, precision: Precision, options: CaptureOptions) -> Lowered:
-    """Traces, quantizes by the plan (int8) or by what comes (int8d), partitions for XNNPACK and plans memory.
+    """Traces, quantizes by the plan (int8) or by what comes (int8d, int4d), partitions for XNNPACK and plans memory.
 
     Raises CaptureError where the model does not trace, PlanError, and BuildError with ExecuTorch's reason.
     """
@@ -48,11 +52,14 @@ def lower(model: FloatModel, source: BuildSource, precision: Precision, options:
 
 
 def _written(module: torch.fx.GraphModule, source: BuildSource, precision: Precision) -> Written:
-    from edgevit.quantize.write_torch import write_dynamic, write_plan
+    from edgevit.quantize.write_torch import write_adjustments, write_dynamic, write_plan
 
     if precision == "int8d":
         return write_dynamic(module)
     assert source.plan is not None
+    if precision == "int4d":
+        write_adjustments(module, source.onnx, source.plan)
+        return write_dynamic(module, GROUP)
     return write_plan(module, source.onnx, source.plan)
 
 

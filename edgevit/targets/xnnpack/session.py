@@ -8,6 +8,7 @@ import queue
 import re
 import sys
 import tempfile
+from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -95,18 +96,21 @@ class ExecutorchSession:
     def execution(self) -> Execution:
         """What was delegated when the program was made: the runtime of the wheel keeps no profile."""
         delegation = read_delegation(self._directory)
-        wanted = [layer for layer in delegation.layers if layer.requested == "int8"]
-        done = [layer for layer in wanted if layer.executed == "int8"]
+        wanted = [layer for layer in delegation.layers if layer.requested != "float32"]
+        done = [layer for layer in wanted if layer.executed == layer.requested]
         missed = {layer.name: "its kernel was not delegated" for layer in wanted if layer not in done}
         missed |= {name.removesuffix(".weight"): why for name, why in delegation.left_float.items()}
+        usual = Counter(layer.executed for layer in done).most_common(1)
         return Execution(
-            precision="int8" if len(done) > len(delegation.layers) / 2 else "float32",
+            precision=usual[0][0] if len(done) > len(delegation.layers) / 2 else "float32",
             provider=f"{delegation.delegate}: {delegation.summary()}",
             instruction_set=best_instruction_set(instruction_sets()),
             quantized_requested=len(wanted) + len(delegation.left_float),
             quantized_executed=len(done),
             layers=delegation.layers,
-            warnings=tuple(f"{name} was asked for in int8 and runs in float32: {why}" for name, why in missed.items()),
+            warnings=tuple(
+                f"{name} was asked for in integers and runs in float32: {why}" for name, why in missed.items()
+            ),
         )
 
     def close(self) -> None:
