@@ -1,8 +1,7 @@
 """Operators of opset 23 that engines lack or read otherwise are written out in older ones.
 
 The exporter fuses what a model wrote plainly. ONNX Runtime 1.32 has no RMSNormalization before opset 23, which its own
-attention does not go with, and refuses a RotaryEmbedding whose cosines serve every row of a batch. Engines that have
-such an operator find it again: OpenVINO and ONNX Runtime both fuse these patterns.
+attention does not go with, and refuses a RotaryEmbedding whose cosines serve every row of a batch.
 """
 
 from __future__ import annotations
