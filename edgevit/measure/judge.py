@@ -65,7 +65,10 @@ def _meanwhile(conditions: Conditions | None) -> str:
     first, last = conditions.first, conditions.last
     told = []
     if first.clock_mhz is not None and last.clock_mhz is not None:
-        told.append(f"the clock went from {first.clock_mhz:.0f} to {last.clock_mhz:.0f} MHz")
+        before, after = f"{first.clock_mhz:.0f}", f"{last.clock_mhz:.0f}"
+        told.append(
+            f"the clock went from {before} to {after} MHz" if before != after else f"the clock stayed at {after} MHz"
+        )
     if first.temperature_c is not None and last.temperature_c is not None:
         told.append(f"the processor from {first.temperature_c:.0f} to {last.temperature_c:.0f} °C")
     return f" ({', '.join(told)})" if told else ""

@@ -92,6 +92,9 @@ def test_drift_within_the_noise_is_not_warned_of_and_heat_is_named() -> None:
     assert throttled.drifted
     (warning,) = drift_warnings([throttled])
     assert "(the clock went from 2400 to 1500 MHz, the processor from 51 to 84 °C)" in warning
+    steady = Conditions(first=Reading(clock_mhz=2400), last=Reading(clock_mhz=2400))
+    (warning,) = drift_warnings([msgspec.structs.replace(throttled, conditions=steady)])
+    assert "(the clock stayed at 2400 MHz)" in warning
 
 
 def test_a_busy_machine_is_warned_of() -> None:
