@@ -33,7 +33,7 @@ class FakeCuda:
     _next: int = 1000
 
     def _new(self) -> int:
-        self._next += 1
+        self._next += 1 << 20  # room for addresses inside of what is allocated
         return self._next
 
     def new_stream(self) -> int:
@@ -48,7 +48,7 @@ class FakeCuda:
         if size + sum(part.nbytes for part in self.memory.values()) > self.limit:
             raise OutOfDeviceMemory(f"expected room on the GPU for {size} bytes, found none")
         pointer = self._new()
-        self.memory[pointer] = np.zeros(size, np.uint8)
+        self.memory[pointer] = np.zeros(max(1, size), np.uint8)  # as cudaMalloc is asked to
         self.calls.append("allocate")
         return pointer
 
@@ -77,6 +77,19 @@ class FakeCuda:
             memory[:size] = self.memory[pointer][:size]
 
         self.work(stream, copy)
+
+    def on_device(self, target: int, source: int, size: int, stream: int) -> None:
+        def copy() -> None:
+            self.at(target)[:size] = self.at(source)[:size]
+
+        self.calls.append("on device")
+        self.work(stream, copy)
+
+    def at(self, address: int) -> np.ndarray:
+        """The memory from this address on."""
+        start = max(pointer for pointer in self.memory if pointer <= address)
+        assert address - start < len(self.memory[start]), "an address outside of what is allocated"
+        return self.memory[start][address - start :]
 
     def synchronize(self, stream: int) -> None:
         if self.fail_at_synchronize:

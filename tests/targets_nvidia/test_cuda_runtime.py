@@ -14,7 +14,7 @@ from edgevit.targets.nvidia.interface import CudaError, OutOfDeviceMemory
 
 class Api:
     class cudaMemcpyKind:  # noqa: N801 - CUDA's own names
-        cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost = 1, 2  # noqa: N815
+        cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice = 1, 2, 3  # noqa: N815
 
     class cudaStreamCaptureMode:  # noqa: N801
         cudaStreamCaptureModeThreadLocal = 1  # noqa: N815
@@ -54,6 +54,8 @@ def test_pinned_memory_is_an_array_over_what_cuda_gave() -> None:
         ("cudaMemcpyAsync", 5, memory.ctypes.data, 3, 1, 7),
         ("cudaMemcpyAsync", memory.ctypes.data, 5, 3, 2, 7),
     ]
+    cuda.on_device(6, 5, 3, 7)
+    assert api.calls[-1] == ("cudaMemcpyAsync", 6, 5, 3, 3, 7)
     cuda.free_pinned(memory)
     assert api.calls[-1] == ("cudaFreeHost", ctypes.addressof(api.host))
     assert isinstance(memory, np.ndarray)

@@ -54,6 +54,10 @@ class CudaRuntime:
         kind = self._api.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._call("cudaMemcpyAsync", memory.ctypes.data, pointer, size, kind, stream)
 
+    def on_device(self, target: int, source: int, size: int, stream: int) -> None:
+        kind = self._api.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        self._call("cudaMemcpyAsync", target, source, size, kind, stream)
+
     def synchronize(self, stream: int) -> None:
         self._call("cudaStreamSynchronize", stream)
 

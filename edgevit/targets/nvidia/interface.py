@@ -45,6 +45,9 @@ class Cuda(Protocol):
 
     def to_host(self, memory: NDArray[Any], pointer: int, size: int, stream: int) -> None: ...
 
+    def on_device(self, target: int, source: int, size: int, stream: int) -> None:
+        """Copies device memory to device memory; the two do not overlap."""
+
     def synchronize(self, stream: int) -> None: ...
 
     def begin_capture(self, stream: int) -> None: ...

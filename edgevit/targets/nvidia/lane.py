@@ -11,8 +11,11 @@ import numpy as np
 from edgevit.errors import InputError
 from edgevit.targets.nvidia.dlpack import device_array, on_device
 from edgevit.targets.nvidia.interface import CudaError
+from edgevit.targets.nvidia.resident import Pool, Resident
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
     from numpy.typing import NDArray
 
     from edgevit.targets.nvidia.interface import Context, Cuda
@@ -42,42 +45,81 @@ class Lane:
         self._signature = signature
         self._stream = cuda.new_stream()
         self._buffers: dict[str, _Buffer] = {}
+        self._pool = Pool(cuda)
         self._runs: dict[tuple[Any, ...], int] = {}
         self._graphs: dict[tuple[Any, ...], int] = {}
 
     def run(self, inputs: Arrays) -> Arrays:
         """Copies in, executes, copies out; inputs on the device are read where they are."""
+        return self.run_resident(inputs)[0]
+
+    def run_resident(self, inputs: Mapping[str, Any], keep: Collection[str] = ()) -> tuple[Arrays, dict[str, Resident]]:
+        """As `run`, and inputs may be resident; the outputs of `keep` stay on the card, until `give`."""
+        kept: dict[str, Resident] = {}
         try:
-            return self._run(inputs)
-        except CudaError:
-            # What is still pending may write into the buffers: wait for it before anybody uses them again.
-            self._cuda.synchronize(self._stream)
+            return self._run(inputs, keep, kept), kept
+        except BaseException as error:
+            if isinstance(error, CudaError):
+                # What is still pending may write into the buffers: wait for it before anybody uses them again.
+                self._cuda.synchronize(self._stream)
+            for tensor in kept.values():
+                self.give(tensor)
             raise
 
-    def _run(self, inputs: Arrays) -> Arrays:
-        kept = [self._place(spec, inputs[spec.name]) for spec in self._signature.inputs]
-        shapes = tuple(shape for shape, _ in kept)
-        outputs = {spec.name: self._prepare_output(spec) for spec in self._signature.outputs}
-        if any(capsule is not None for _, capsule in kept):
+    def upload(self, array: NDArray[Any]) -> Resident:
+        """A copy of the array on the card."""
+        contiguous = np.ascontiguousarray(array)
+        tensor = self._pool.take(contiguous.shape, str(contiguous.dtype))
+        # The array is the caller's, to change when this returns.
+        self._cuda.to_device(tensor.pointer, contiguous.reshape(-1).view(np.uint8), tensor.size, self._stream)
+        self._cuda.synchronize(self._stream)
+        return tensor
+
+    def gather(self, rows: Sequence[tuple[Resident, int]]) -> Resident:
+        """A new tensor of these rows, each of some tensor of one kind, without a way over the host."""
+        first = rows[0][0]
+        tensor = self._pool.take((len(rows), *first.shape[1:]), first.dtype)
+        if first.row:
+            for index, (source, row) in enumerate(rows):
+                place = tensor.pointer + index * first.row
+                self._cuda.on_device(place, source.pointer + row * first.row, first.row, self._stream)
+        return tensor
+
+    def give(self, tensor: Resident) -> None:
+        """The tensor is not needed any more; all work of a lane is in one stream, so what is pending comes first."""
+        self._pool.give(tensor)
+
+    def _run(self, inputs: Mapping[str, Any], keep: Collection[str], resident: dict[str, Resident]) -> Arrays:
+        held = [self._place(spec, inputs[spec.name]) for spec in self._signature.inputs]
+        outputs = [spec for spec in self._signature.outputs if spec.name not in keep]
+        for spec in self._signature.outputs:
+            if spec.name in keep:
+                resident[spec.name] = self._pool.take(self._context.shape(spec.name), spec.dtype)
+                self._context.set_address(spec.name, resident[spec.name].pointer)
+        shapes = {spec.name: self._prepare_output(spec) for spec in outputs}
+        if resident or any(found is not None for _, found in held):
             self._enqueue()  # other addresses each time: a captured graph has the old ones in it
         else:
-            self._execute(shapes)
-        results: dict[str, NDArray[Any]] = {}
-        for spec in self._signature.outputs:
-            shape, buffer = outputs[spec.name], self._buffers[spec.name]
-            size = prod(shape) * np.dtype(spec.dtype).itemsize
+            self._execute(tuple(shape for shape, _ in held))
+        for spec in outputs:
+            buffer = self._buffers[spec.name]
             assert buffer.pinned is not None
-            self._cuda.to_host(buffer.pinned, buffer.pointer, size, self._stream)
+            self._cuda.to_host(buffer.pinned, buffer.pointer, _size(spec, shapes[spec.name]), self._stream)
         self._cuda.synchronize(self._stream)
-        for spec in self._signature.outputs:
-            shape, pinned = outputs[spec.name], self._buffers[spec.name].pinned
-            assert pinned is not None
-            size = prod(shape) * np.dtype(spec.dtype).itemsize
-            results[spec.name] = pinned[:size].view(spec.dtype).reshape(shape).copy()
-        return results
+        return {spec.name: self._written(spec, shapes[spec.name]) for spec in outputs}
+
+    def _written(self, spec: TensorSpec, shape: tuple[int, ...]) -> NDArray[Any]:
+        """A copy of an output that has come to the host."""
+        pinned = self._buffers[spec.name].pinned
+        assert pinned is not None
+        return pinned[: _size(spec, shape)].view(spec.dtype).reshape(shape).copy()
 
     def _place(self, spec: TensorSpec, array: Any) -> tuple[tuple[int, ...], Any]:
         """Makes an input known to the context; its shape, and what keeps it alive where it is on the device."""
+        if isinstance(array, Resident):
+            self._shape(spec, array.shape)
+            self._context.set_address(spec.name, array.pointer)
+            return array.shape, array
         if on_device(array):
             found = device_array(spec.name, array, self._stream)
             if found.dtype != spec.dtype:
@@ -103,7 +145,7 @@ class Lane:
 
     def _prepare_output(self, spec: TensorSpec) -> tuple[int, ...]:
         shape = self._context.shape(spec.name)
-        buffer = self._buffer(spec.name, prod(shape) * np.dtype(spec.dtype).itemsize)
+        buffer = self._buffer(spec.name, _size(spec, shape))
         self._context.set_address(spec.name, buffer.pointer)
         return shape
 
@@ -164,4 +206,10 @@ class Lane:
         for buffer in self._buffers.values():
             self._release(buffer)
         self._buffers.clear()
+        self._pool.close()
         self._cuda.end_stream(self._stream)
+
+
+def _size(spec: TensorSpec, shape: tuple[int, ...]) -> int:
+    """Bytes of a tensor."""
+    return prod(shape) * np.dtype(spec.dtype).itemsize

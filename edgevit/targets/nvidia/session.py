@@ -12,6 +12,7 @@ import numpy as np
 from edgevit.targets.base import ClosedSession
 from edgevit.targets.nvidia.dlpack import on_device
 from edgevit.targets.nvidia.lane import Lane
+from edgevit.targets.nvidia.loop import NvidiaLoop
 from edgevit.types import Engine, Execution
 
 if TYPE_CHECKING:
@@ -55,10 +56,7 @@ class NvidiaSession:
 
     def run(self, inputs: Arrays) -> Arrays:
         """Named arrays in, NumPy arrays out. An input on the device (DLPack) is read where it is."""
-        lane = self._lanes.get()
-        if lane is None:
-            self._lanes.put(None)  # for whoever else is waiting
-            raise ClosedSession(self._opened.build.name)
+        lane = self._lane()
         try:
             parts = [lane.run(part) for part in _parts(inputs, self._opened.max_batch)]
         finally:
@@ -66,6 +64,26 @@ class NvidiaSession:
         if len(parts) == 1:
             return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def loop(self, fed: dict[str, str], inputs: Arrays) -> NvidiaLoop:
+        """Runs again and again, what is fed back never leaving the card; see `targets.base.Loop`.
+
+        It has one of the `streams` to itself until it is closed.
+        """
+        lane = self._lane()
+        try:
+            return NvidiaLoop(lane, fed, inputs, self._opened.max_batch, self._lanes.put)
+        except BaseException:
+            self._lanes.put(lane)
+            raise
+
+    def _lane(self) -> Lane:
+        """Waits for one that is free."""
+        lane = self._lanes.get()
+        if lane is None:
+            self._lanes.put(None)  # for whoever else is waiting
+            raise ClosedSession(self._opened.build.name)
+        return lane
 
     def execution(self) -> Execution:
         """The compiled layers, on the card that has executed them."""
