@@ -224,6 +224,7 @@ def _divergence(closeness: Closeness | None) -> Cell:
 def _executed(fact: BuildFacts) -> Cell:
     execution = fact.build.execution
     precision = fact.entry.executed_precision if fact.entry else execution.precision if execution else ""
+    precision = precision.partition(" (")[0]  # that nothing has been executed is the verdict's to say
     if not precision:
         return Cell()
     if execution and execution.quantized_executed < execution.quantized_requested:

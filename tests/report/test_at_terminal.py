@@ -12,7 +12,7 @@ from edgevit.report import at_terminal, bench_table, fitted
 from edgevit.report.data import ReportData
 from edgevit.report.rows import Cell, Column, Table
 from edgevit.terminal import Terminal
-from edgevit.types import BeamRate, BenchReport, Conditions, GenerationTimes, Latency, MemoryAt, Reading
+from edgevit.types import BeamRate, BenchReport, Conditions, Execution, GenerationTimes, Latency, MemoryAt, Reading
 
 
 def printed(table: Table, monkeypatch: pytest.MonkeyPatch, width: int = 80) -> list[str]:
@@ -44,6 +44,14 @@ def test_the_summary_has_one_line_per_build_in_80_columns(data: ReportData, monk
     shown = cells(table, "openvino-int8")
     assert float(shown["× f32"]) < 1 and shown["worth it"] == "yes" and shown["runs in"] == "int8"
     assert not any(cell.note for row in table.rows for cell in row)
+
+
+def test_what_is_compiled_and_not_executed_has_its_precision_whole(data: ReportData) -> None:
+    first, *others = data.builds
+    compiled = Execution(precision="bfloat16 (compiled)", provider="compiled, not executed", instruction_set="")
+    first = msgspec.structs.replace(first, target="tensorrt-rtx", precision="bfloat16", execution=compiled)
+    table = at_terminal.summary(msgspec.structs.replace(data, builds=(first, *others)))
+    assert cells(table, "tensorrt-rtx-bfloat16")["runs in"] == "bfloat16"
 
 
 def test_a_long_name_costs_the_least_useful_columns_first(data: ReportData, monkeypatch: pytest.MonkeyPatch) -> None:
