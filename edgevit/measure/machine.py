@@ -7,35 +7,18 @@ import math
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgevit.errors import MeasureError
 from edgevit.measure.memory import total_memory
+from edgevit.system import command_output, read_text
+from edgevit.targets.processor import read_processor
 from edgevit.types import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-INSTRUCTION_SETS = (
-    "avx2",
-    "fma",
-    "f16c",
-    "avx512f",
-    "avx512_vnni",
-    "avx_vnni",
-    "avx512_bf16",
-    "amx_int8",
-    "amx_bf16",
-    "asimd",
-    "asimddp",
-    "i8mm",
-    "bf16",
-    "sve",
-)
-"""Linux's names (`flags` or `Features` of /proc/cpuinfo); other systems' names are brought to these."""
 
 PACKAGES = (
     "edgevit",
@@ -54,16 +37,6 @@ PACKAGES = (
 )
 
 _ROOT = Path("/")
-_MACOS_ARM = {
-    "hw.optional.arm.AdvSIMD": "asimd",
-    "hw.optional.neon": "asimd",
-    "hw.optional.arm.FEAT_DotProd": "asimddp",
-    "hw.optional.arm.FEAT_I8MM": "i8mm",
-    "hw.optional.arm.FEAT_BF16": "bf16",
-}
-_MACOS_INTEL = {"avx2": "avx2", "fma": "fma", "f16c": "f16c", "avx512f": "avx512f", "avx512vnni": "avx512_vnni"}
-_WINDOWS_FEATURES = {40: "avx2", 41: "avx512f", 19: "asimd", 43: "asimddp"}
-"""PF_* numbers of winnt.h that `IsProcessorFeaturePresent` answers."""
 
 
 def describe_machine() -> Machine:
@@ -72,7 +45,7 @@ def describe_machine() -> Machine:
     `memory_bytes` is physical memory or the container's limit, whichever is smaller. No engine is imported: versions
     come from package metadata. Raises MeasureError where the memory size cannot be read at all.
     """
-    name, instruction_sets = _processor()
+    name, instruction_sets = read_processor()
     return Machine(
         cpu=name or platform.processor() or platform.machine(),
         architecture=platform.machine(),
@@ -111,10 +84,10 @@ def cgroup_cores(root: Path) -> float | None:
     """
     cores = []
     for directory in _cgroup_directories(root, "cpu"):
-        unified = _read(directory / "cpu.max").split()
+        unified = read_text(directory / "cpu.max").split()
         if len(unified) == 2 and unified[0] != "max":
             cores.append(int(unified[0]) / int(unified[1]))
-        quota, period = _read(directory / "cpu.cfs_quota_us"), _read(directory / "cpu.cfs_period_us")
+        quota, period = read_text(directory / "cpu.cfs_quota_us"), read_text(directory / "cpu.cfs_period_us")
         if quota and period and int(quota) > 0:
             cores.append(int(quota) / int(period))
     return min(cores, default=None)
@@ -125,51 +98,10 @@ def cgroup_memory(root: Path) -> int | None:
     limits = []
     for directory in _cgroup_directories(root, "memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):
-            text = _read(directory / name)
+            text = read_text(directory / name)
             if text and text != "max":
                 limits.append(int(text))
     return min(limits, default=None)
-
-
-def parse_cpuinfo(text: str) -> tuple[str, tuple[str, ...]]:
-    """(processor name, instruction sets in INSTRUCTION_SETS' order) of the text of Linux's /proc/cpuinfo.
-
-    Arm kernels give no model name there; the name is then empty.
-    """
-    name, flags = "", set[str]()
-    for line in text.splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == "model name" and not name:
-            name = value.strip()
-        elif key.strip() in ("flags", "Features"):
-            flags.update(value.split())
-    return name, _ordered(flags)
-
-
-def parse_sysctl(text: str) -> tuple[str, tuple[str, ...]]:
-    """The same of the output of macOS's `sysctl hw machdep.cpu` (lines of `key: value`)."""
-    values = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
-    found = {ours for key, ours in _MACOS_ARM.items() if values.get(key, "").strip() == "1"}
-    reported = (
-        f"{values.get('machdep.cpu.features', '')} {values.get('machdep.cpu.leaf7_features', '')}".lower().split()
-    )
-    found.update(ours for theirs, ours in _MACOS_INTEL.items() if theirs in reported)
-    return values.get("machdep.cpu.brand_string", "").strip(), _ordered(found)
-
-
-def _processor() -> tuple[str, tuple[str, ...]]:
-    if sys.platform == "linux":
-        name, instruction_sets = parse_cpuinfo(_read(_ROOT / "proc/cpuinfo"))
-        # A board's device tree names what an Arm cpuinfo does not; its text ends with a zero byte.
-        return name or _read(_ROOT / "proc/device-tree/model").strip("\0"), instruction_sets
-    if sys.platform == "darwin":
-        return parse_sysctl(_command_output("sysctl", "hw", "machdep.cpu"))
-    if sys.platform == "win32":
-        import ctypes
-
-        present = ctypes.windll.kernel32.IsProcessorFeaturePresent
-        return platform.processor(), _ordered({ours for number, ours in _WINDOWS_FEATURES.items() if present(number)})
-    return platform.processor(), ()
 
 
 def _memory() -> int:
@@ -184,7 +116,7 @@ def _memory() -> int:
 
 def _operating_system() -> str:
     if sys.platform == "linux":
-        release = _read(_ROOT / "etc/os-release")
+        release = read_text(_ROOT / "etc/os-release")
         pretty = [line.split("=", 1)[1].strip('"') for line in release.splitlines() if line.startswith("PRETTY_NAME=")]
         return f"{pretty[0] if pretty else 'Linux'} (kernel {platform.release()})"
     return f"{platform.system()} {platform.release()}"
@@ -204,22 +136,13 @@ def _nvidia_gpu() -> str | None:
     """Names of the NVIDIA GPUs, or None; a driver tool that fails means that no GPU can be used."""
     if shutil.which("nvidia-smi") is None:
         return None
-    names = _command_output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
+    names = command_output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
     return ", ".join(name.strip() for name in names if name.strip()) or None
-
-
-def _command_output(*command: str) -> str:
-    """What a system tool prints, or nothing when it is absent, fails or hangs."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.CalledProcessError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout
 
 
 def _cgroup_directories(root: Path, controller: str) -> Iterator[Path]:
     """Every directory that may hold a limit of `controller` for this process, from its own group up to the top."""
-    for line in _read(root / "proc/self/cgroup").splitlines():
+    for line in read_text(root / "proc/self/cgroup").splitlines():
         _, names, group = line.split(":", 2)
         if names == "":
             top = root / "sys/fs/cgroup"
@@ -232,15 +155,3 @@ def _cgroup_directories(root: Path, controller: str) -> Iterator[Path]:
         while directory != top:
             directory = directory.parent
             yield directory
-
-
-def _ordered(flags: set[str]) -> tuple[str, ...]:
-    return tuple(name for name in INSTRUCTION_SETS if name in flags)
-
-
-def _read(path: Path) -> str:
-    """The stripped text of a small system file; empty when this kernel has no such file or hides it."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""

@@ -13,50 +13,9 @@ from edgevit.measure.machine import (
     cgroup_cores,
     cgroup_memory,
     describe_machine,
-    parse_cpuinfo,
-    parse_sysctl,
 )
 from edgevit.measure.memory import peak_memory, release_memory, total_memory
 from edgevit.types import Machine
-
-X86 = """processor\t: 0
-model name\t: Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz
-flags\t\t: fpu sse2 fma avx2 f16c avx512f avx512_bf16 avx512_vnni amx_int8 amx_bf16 avx_vnni
-
-processor\t: 1
-model name\t: Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz
-flags\t\t: fpu sse2 fma avx2 f16c
-"""
-ARM = "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd asimddp sve i8mm bf16\nCPU implementer\t: 0x41\n"
-MACOS_ARM = "hw.memsize: 17179869184\nmachdep.cpu.brand_string: Apple M2\nhw.optional.arm.FEAT_DotProd: 1\n"
-MACOS_ARM += "hw.optional.arm.FEAT_BF16: 1\nhw.optional.arm.FEAT_I8MM: 0\nhw.optional.neon: 1\n"
-MACOS_INTEL = "machdep.cpu.brand_string: Intel(R) Core(TM) i7\nmachdep.cpu.features: FPU FMA F16C SSE4.2\n"
-MACOS_INTEL += "machdep.cpu.leaf7_features: BMI1 AVX2 AVX512F AVX512VNNI\n"
-
-
-def test_cpuinfo_of_x86_gives_the_name_and_the_flags_that_matter() -> None:
-    name, flags = parse_cpuinfo(X86)
-    assert name == "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz"
-    assert flags == (
-        "avx2",
-        "fma",
-        "f16c",
-        "avx512f",
-        "avx512_vnni",
-        "avx_vnni",
-        "avx512_bf16",
-        "amx_int8",
-        "amx_bf16",
-    )
-
-
-def test_cpuinfo_of_arm_has_features_and_no_name() -> None:
-    assert parse_cpuinfo(ARM) == ("", ("asimd", "asimddp", "i8mm", "bf16", "sve"))
-
-
-def test_sysctl_of_both_kinds_of_mac() -> None:
-    assert parse_sysctl(MACOS_ARM) == ("Apple M2", ("asimd", "asimddp", "bf16"))
-    assert parse_sysctl(MACOS_INTEL) == ("Intel(R) Core(TM) i7", ("avx2", "fma", "f16c", "avx512f", "avx512_vnni"))
 
 
 def _write(root: Path, files: dict[str, str]) -> Path:
