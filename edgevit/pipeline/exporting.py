@@ -108,6 +108,7 @@ def _draft(recipe: Recipe, targets: tuple[str, ...], bench: Workbench, progress:
         model = _model(recipe)
         recipe = _with_batch_of(model, recipe)
         _check_quantizable(model, targets)
+        _check_model(model, targets)
         evaluation_set, calibration_set = _sets(model, recipe, targets)
     for note in model.notes:
         progress.note(f"{model.name}: {note}")
@@ -118,7 +119,7 @@ def _draft(recipe: Recipe, targets: tuple[str, ...], bench: Workbench, progress:
     plan, simulated = _quantization(bench, model, graphs, calibration_set, recipe, progress)
     again = functools.partial(_loaded_again, recipe, model.digest)
     sources = _build_sources(again, graphs, simulated, plan)
-    built_files = {text: built(bench, text, sources, recipe, progress) for text in targets}
+    built_files = {text: built(bench, text, model, sources, recipe, progress) for text in targets}
     compared = comparison(
         model.task, model.trained, recipe.parity.budget, model.labels, model.signature.outputs[0].name
     )
@@ -159,6 +160,14 @@ def _check_target_options(targets: tuple[str, ...], recipe: Recipe, signatures: 
         check = getattr(get_target(name), "check_options", None)
         if check is not None:
             check(precision, recipe.options.get(text, {}), signatures)
+
+
+def _check_model(model: FloatModel, targets: tuple[str, ...]) -> None:
+    """What a target's own `check_model` has against the model."""
+    for text in targets:
+        check = getattr(get_target(parse_target(text)[0]), "check_model", None)
+        if check is not None:
+            check(model)
 
 
 def _check_packages() -> None:

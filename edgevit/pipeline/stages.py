@@ -14,6 +14,7 @@ from edgevit.graph.layers import quantizable_layers
 from edgevit.graph.lower import check_against_torch, lower
 from edgevit.pipeline.feeding import part_inputs
 from edgevit.pipeline.parts import (
+    WHOLE,
     graphs_digest,
     layer_names,
     merged,
@@ -258,13 +259,22 @@ def quantized(
     return _described(bench.stage("quantize", inputs, produce), graphs)
 
 
-def built(bench: Workbench, text: str, sources: dict[str, BuildSource], recipe: Recipe, progress: Progress) -> Path:
+def built(
+    bench: Workbench,
+    text: str,
+    model: FloatModel,
+    sources: dict[str, BuildSource],
+    recipe: Recipe,
+    progress: Progress,
+) -> Path:
     """The engine's files for the target `text` (`openvino:int8`), and `options.json` of what was really used.
 
-    `sources` are by part; the files of a part lie in `files/` and the part's name.
+    `sources` are by part; the files of a part lie in `files/` and the part's name. A target that adds something around
+    them does so in its `complete`.
     """
     name, precision = parse_target(text)
     target = get_target(name)
+    complete = getattr(target, "complete", None)
     options = recipe.options.get(text, {})
 
     def produce(folder: Path) -> None:
@@ -274,6 +284,9 @@ def built(bench: Workbench, text: str, sources: dict[str, BuildSource], recipe: 
                 files = folder / "files" / part
                 files.mkdir(parents=True)
                 used[part] = target.build(source, precision, options, files)
+            if complete is not None:
+                graphs = {part: source.onnx.signature for part, source in sources.items()}
+                used[WHOLE] = used.get(WHOLE, {}) | complete(model, graphs, folder / "files")
             (folder / "options.json").write_bytes(msgspec.json.encode(together(used)))
 
     narrow = precision in PLANNED
@@ -285,6 +298,9 @@ def built(bench: Workbench, text: str, sources: dict[str, BuildSource], recipe: 
         "onnx": whole_digest({part: source.onnx.digest for part, source in sources.items()}),
         "quantized": whole_digest(digests),
     }
+    if complete is not None:
+        about = (model.name, model.task, model.labels, model.preprocess, model.generation)
+        inputs["model"] = msgspec.to_builtins(about)
     return bench.stage(f"build-{name}-{precision}", inputs, produce)
 
 

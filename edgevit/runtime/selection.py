@@ -47,6 +47,9 @@ def open_session(bundle: Bundle, build: Build, options: OpenOptions) -> EngineSe
     if not state.run:
         raise UnavailableError(f"expected the engine of {build.name} on this machine, found none; run: {state.run_fix}")
     directory = bundle.directory(build)
+    together = getattr(target, "part_opener", None)  # an engine that opens all parts at once has one
+    if build.parts and together is not None:
+        return open_parts(build, together(directory, build, options))
     if build.parts:
         return open_parts(build, lambda part, alone: target.open(inside(directory, part.name), alone, options))
     return target.open(directory, build, options)

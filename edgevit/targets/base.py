@@ -97,7 +97,12 @@ class EngineSession(Protocol):
 
 
 class Target(Protocol):
-    """One engine. Modules of `edgevit.targets` and entry points of the group `edgevit.targets` satisfy it."""
+    """One engine. Modules of `edgevit.targets` and entry points of the group `edgevit.targets` satisfy it.
+
+    Three functions more are called where a target has them: `check_model(model)`, before anything is built;
+    `complete(model, graphs, out) -> options`, once the parts of a build are in `out`, for what lies around them; and
+    `part_opener(directory, build, options)`, which opens all parts at once and gives `open_parts` each of them.
+    """
 
     name: str
     precisions: tuple[Precision, ...]

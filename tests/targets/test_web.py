@@ -20,9 +20,8 @@ from edgevit.measure import describe_machine
 from edgevit.parity.metrics import sqnr_db
 from edgevit.targets import get_target, on_cpu, parse_target, web
 from edgevit.targets.base import BuildSource, ClosedSession, OpenOptions
-from edgevit.targets.browser import package
-from edgevit.targets.browser import session as browser_session
-from edgevit.targets.browser.session import find_browser
+from edgevit.targets.browser import chromium, package
+from edgevit.targets.browser.chromium import find_browser
 from edgevit.types import Build, Engine, ImagePreprocess
 
 needs_browser = pytest.mark.skipif(
@@ -34,7 +33,9 @@ needs_npm = pytest.mark.skipif(
 )
 SHIPPED = [
     "classify.mjs",
+    "engine.mjs",
     "index.html",
+    "loop.mjs",
     "model.json",
     "model.onnx",
     "ort-wasm-simd-threaded.mjs",
@@ -53,9 +54,10 @@ def page(tiny: Any, once: Callable[..., Path]) -> Callable[[str], tuple[Path, Bu
         def make(place: Path) -> None:
             (place / "files").mkdir()
             plan = tiny.plan if precision == "int8" else None
-            source = BuildSource(float_model=lambda: tiny.model, onnx=tiny.onnx, plan=plan)
+            source = BuildSource(float_model=None, onnx=tiny.onnx, plan=plan)
+            used = web.build(source, precision, {}, place / "files")  # type: ignore[arg-type]
             try:
-                used = web.build(source, precision, {}, place / "files")  # type: ignore[arg-type]
+                used |= web.complete(tiny.model, {"": tiny.onnx.signature}, place / "files")
             except BuildError as error:
                 if "expected npm to fetch" not in str(error):
                     raise
@@ -131,7 +133,7 @@ def test_the_page_forbids_itself_every_other_place(page: Any) -> None:
     read.feed((directory / "index.html").read_text())
     assert read.policy.startswith("default-src 'self'") and "http" not in read.policy and "*" not in read.policy
     assert read.links == ["./page.mjs"]
-    for module in directory.glob("[cp]*.mjs"):
+    for module in directory.glob("[!o]*.mjs"):
         assert "http:" not in module.read_text() and "https:" not in module.read_text()
 
 
@@ -141,7 +143,9 @@ def test_preprocessing_and_labels_are_the_models(page: Any, tiny: Any) -> None:
     description = json.loads((directory / "model.json").read_text())
     assert msgspec.convert(description["preprocess"], ImagePreprocess) == tiny.model.preprocess
     assert description["labels"] == list(tiny.model.labels)
-    assert (description["input"], description["output"]) == ("pixel_values", "logits")
+    (graph,) = description["graphs"]
+    assert (graph["name"], graph["file"]) == ("", "model.onnx")
+    assert [one["name"] for one in (*graph["inputs"], *graph["outputs"])] == ["pixel_values", "logits"]
 
 
 # --------------------------------------------------------------------------------------- in the browser
@@ -212,7 +216,7 @@ def test_what_is_no_picture_is_an_error_and_the_page_lives_on(opened: Any, tiny:
 @needs_browser
 def test_after_close_it_says_so_and_the_browser_is_gone(opened: Any, tiny: Any) -> None:
     session = opened("float32")
-    process, profile = session._process, Path(session._profile.name)
+    process, profile = session.page.process, Path(session.page.profile.name)
     session.close()
     session.close()
     assert process.poll() is not None and not profile.exists()
@@ -271,7 +275,7 @@ def test_without_npm_the_command_is_given(tiny: Any, tmp_path: Path, monkeypatch
 
 def test_without_a_browser_the_command_is_given(page: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(web, "find_browser", lambda: None)
-    monkeypatch.setattr(browser_session, "find_browser", lambda: None)
+    monkeypatch.setattr(chromium, "find_browser", lambda: None)
     state = web.availability()
     assert (state.run, state.run_reason) == (False, "there is no browser on this machine")
     assert "apt-get install chromium" in state.run_fix
@@ -306,8 +310,11 @@ def test_a_package_that_lacks_a_file_is_said(tmp_path: Path) -> None:
 
 
 def test_options_and_other_models_are_refused(tiny: Any, tmp_path: Path) -> None:
-    source = BuildSource(float_model=lambda: tiny.model, onnx=tiny.onnx)
+    source = BuildSource(float_model=None, onnx=tiny.onnx)
     with pytest.raises(InputError, match="expected no options of web, found optimize=no"):
         web.build(source, "float32", {"optimize": "no"}, tmp_path)
     with pytest.raises(BuildError, match="web:int8, found none; calibrate first"):
         web.build(source, "int8", {}, tmp_path)
+    features = msgspec.structs.replace(tiny.model, task="image-features")
+    with pytest.raises(InputError, match="which has a page for these, found tiny for image-features"):
+        web.complete(features, {"": tiny.onnx.signature}, tmp_path)
