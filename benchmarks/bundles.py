@@ -45,10 +45,12 @@ def recipe_for(model: str, targets: tuple[str, ...], *, samples: int, seed: int 
     )
 
 
-def export_texts(name: str, options: Options, targets: tuple[str, ...]) -> Path:
+def export_texts(
+    name: str, options: Options, targets: tuple[str, ...], built_with: dict[str, dict[str, str]] | None = None
+) -> Path:
     """The bundle of a model of texts by its recipe of `export/`, with these targets and without measuring.
 
-    An earlier run's where `options.bundles` has one.
+    An earlier run's where `options.bundles` has one. `built_with`: the options of targets.
     """
     out = (options.bundles or options.work) / name
     if out.exists():
@@ -59,7 +61,11 @@ def export_texts(name: str, options: Options, targets: tuple[str, ...]) -> Path:
     replace = msgspec.structs.replace
     recipe = read_recipe(ROOT / "export" / f"{name}.toml")
     recipe = replace(
-        recipe, targets=targets, parity=replace(recipe.parity, layers=0), bench=BenchSettings(enabled=False)
+        recipe,
+        targets=targets,
+        options=built_with or {},
+        parity=replace(recipe.parity, layers=0),
+        bench=BenchSettings(enabled=False),
     )
     if options.smoke or options.quick:
         few = replace(recipe.calibration, samples=8), replace(recipe.evaluation, samples=8)

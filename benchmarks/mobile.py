@@ -36,7 +36,7 @@ IMAGES = ("vit-tiny-224", "vit-small-224", "vit-base-224")
 TEXTS = "phrases-transformer"
 TARGETS = ("ort-mobile", "executorch", "litert", "coreml", "web")
 ONE_BATCH = {"executorch": {"batch": "1"}, "litert": {"batches": "1"}}
-"""Vendors' recipes make programs of one batch, so ours are made for it too."""
+"""Vendors' recipes make programs of one batch, so ours are made for it too; a phone translates one phrase."""
 SMOKE_BUILDS = (
     "ort-mobile:float32",
     "ort-mobile:int8",
@@ -98,19 +98,22 @@ def _made(name: str, targets: tuple[str, ...], settings: Settings, options: Opti
     place = (options.bundles or options.work) / "mobile"
     if _reads_texts(name):
         able = tuple(one for one in targets if one.partition(":")[0] in mobile_tables.TEXT_TARGETS)
-        return export_texts(name, msgspec.structs.replace(options, bundles=place), able)
+        return export_texts(name, msgspec.structs.replace(options, bundles=place), able, _of_one_batch(able))
     bundle = place / name
     if not bundle.exists():
         options.say(f"{name}: exporting")
         recipe = recipe_for(name, targets, samples=settings.calibration, smoke=options.smoke)
-        own = {one: ONE_BATCH[one.partition(":")[0]] for one in targets if one.partition(":")[0] in ONE_BATCH}
-        recipe = msgspec.structs.replace(recipe, options=own)
+        recipe = msgspec.structs.replace(recipe, options=_of_one_batch(targets))
         run_step("bundles:export_bundle", {"recipe": msgspec.to_builtins(recipe), "out": str(bundle)})
     peers = vendors.peers_of(bundle)
     if not (peers / "made").exists():
         _make_peers(name, bundle, settings, options)
         (peers / "made").touch()
     return bundle
+
+
+def _of_one_batch(targets: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    return {one: ONE_BATCH[one.partition(":")[0]] for one in targets if one.partition(":")[0] in ONE_BATCH}
 
 
 def _make_peers(name: str, bundle: Path, settings: Settings, options: Options) -> None:
@@ -186,12 +189,14 @@ def _delegated(bundle: Path, build: str) -> dict[str, Any] | None:
     from edgevit.targets.delegation import FILE, read_delegation
 
     folder = vendors.peers_of(bundle) / build / "files" if build in vendors.PEERS else bundle / build
-    if not (folder / FILE).exists():
+    given = [read_delegation(path.parent) for path in sorted(folder.rglob(FILE))]  # one for each part of a model
+    if not given:
         return None
-    given = read_delegation(folder)
-    int8 = sum(layer.executed == "int8" for layer in given.layers)
-    shares = {"macs": given.share_of_macs, "operators": given.share_of_operators, "partitions": given.partitions}
-    return {**shares, "int8": int8, "layers": len(given.layers)}
+    layers = [layer for one in given for layer in one.layers]
+    operators = sum(one.operators_delegated for one in given) / sum(one.operators for one in given)
+    macs = sum(one.macs_delegated for one in given) / sum(one.macs for one in given)
+    shares = {"macs": macs, "operators": operators, "partitions": sum(one.partitions for one in given)}
+    return {**shares, "int8": sum(layer.executed == "int8" for layer in layers), "layers": len(layers)}
 
 
 def _weights(name: str, bundle: Path, options: Options) -> dict[str, Any]:

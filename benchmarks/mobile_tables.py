@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from edgevit.types import BenchEntry, Latency
 
-TEXT_TARGETS = ("ort-mobile", "litert")
+TEXT_TARGETS = ("ort-mobile", "executorch", "litert")
 """Those that take an encoder and a decoder."""
 TITLES = {
     TORCHAO: "torchao PT2E, XNNPACK's default",
@@ -189,6 +189,7 @@ def _texts_table(name: str, found: dict[str, Any]) -> Table:
                 _of_float(build, found),
                 PERCENT(task["build"]) if task else "",
                 SHARE(rung["agreement"]) if rung.get("agreement") is not None else "",
+                _share(found["delegated"].get(build)),
                 MILLISECONDS(float(np.median(found["loading_ms"][build]))),
                 rung.get("verdict", ""),
             )
@@ -196,7 +197,7 @@ def _texts_table(name: str, found: dict[str, Any]) -> Table:
     columns = ("build", "size", "first token", "further token", "of its engine's float32", "exact match")
     return Table(
         title=f"{name} for phones and browsers, one phrase at a time",
-        columns=(*columns, "same as float", "loaded in", "verdict"),
+        columns=(*columns, "same as float", "delegated", "loaded in", "verdict"),
         rows=tuple(rows),
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgevit.types import FloatPart, OnnxModel, Signature
+from edgevit.types import FloatModel, FloatPart, Generation, OnnxModel, Signature, TextPreprocess
 
 if TYPE_CHECKING:
     from edgevit.types import Arrays
@@ -23,7 +23,10 @@ class Sequences:
     done: dict[str, tuple[FloatPart, OnnxModel]] = field(default_factory=dict)
 
     def part(self, name: str) -> FloatPart:
-        """`transformer.encoder`, `transformer.decoder`, `lstm.encoder`, …, `tags-rnn`, `kinds`."""
+        """`transformer.encoder`, `transformer.decoder`, `lstm.encoder`, …, `tags-rnn`, `kinds`.
+
+        `short.decoder` and `short-kinds` have one layer, for engines that are slow to build for.
+        """
         return self._made(name)[0]
 
     def onnx(self, name: str) -> OnnxModel:
@@ -56,12 +59,13 @@ def _made_of(name: str) -> tuple[Any, Signature, int | None]:
 
     kind, _, part = name.partition(".")
     vocabularies = {"source_vocabulary": 40, "target_vocabulary": VOCABULARY}
-    if kind == "transformer":
+    layers = 1 if kind.startswith("short") else LAYERS
+    if kind in ("transformer", "short"):
         config = TransformerConfig(
-            **vocabularies, dim=WIDTH, heads=HEADS, encoder_layers=LAYERS, decoder_layers=LAYERS, hidden=64
+            **vocabularies, dim=WIDTH, heads=HEADS, encoder_layers=layers, decoder_layers=layers, hidden=64
         )
         module = different(transformer.initialize_transformer(config))
-        depths = {"encoder": LAYERS, "decoder": 2 * LAYERS, "": 3 * LAYERS}
+        depths = {"encoder": layers, "decoder": 2 * layers, "": 3 * layers}
         signatures = transformer.encoder_signature, transformer.decoder_signature, transformer.whole_signature
         return _one_of(part, module), _signature(part, config, signatures), depths[part]
     if kind in ("lstm", "gru"):
@@ -71,12 +75,12 @@ def _made_of(name: str) -> tuple[Any, Signature, int | None]:
         signatures = recurrent.encoder_signature, recurrent.decoder_signature, recurrent.whole_signature
         whole = different(recurrent.initialize_recurrent(recurrence))
         return _one_of(part, whole), _signature(part, recurrence, signatures), None
-    if kind == "kinds":
+    if kind in ("kinds", "short-kinds"):
         classifier = ClassifierConfig(
-            vocabulary=40, classes=3, dim=WIDTH, heads=HEADS, encoder_layers=LAYERS, hidden=64
+            vocabulary=40, classes=3, dim=WIDTH, heads=HEADS, encoder_layers=layers, hidden=64
         )
         classes = transformer.classifier_signature(classifier)
-        return different(transformer.initialize_classifier(classifier)), classes, LAYERS
+        return different(transformer.initialize_classifier(classifier)), classes, layers
     tagger = TaggerConfig(cell=kind.removeprefix("tags-"), vocabulary=40, tags=6, dim=16, hidden=24, layers=2)
     return different(recurrent.initialize_tagger(tagger)), recurrent.tagger_signature(tagger), None
 
@@ -98,6 +102,23 @@ def different(module: Any) -> Any:
         for _, parameter in sorted(module.named_parameters()):
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
     return module.eval()
+
+
+def text_model(sequences: Sequences, name: str) -> FloatModel:
+    """A part as a model of its own, as a target that starts from torch is handed it."""
+    part = sequences.part(name)
+    writes = Generation(start_token_id=2, end_token_id=3, pad_token_id=0, max_length=LONGEST["target_length"])
+    return FloatModel(
+        name=name,
+        module=part.module,
+        signature=part.signature,
+        task="text-classification" if name.endswith("kinds") else "translation",
+        preprocess=TextPreprocess(max_length=LONGEST["source_length"]),
+        labels=("number", "question", "other") if name.endswith("kinds") else (),
+        trained=False,
+        depth=part.depth,
+        generation=None if name.endswith("kinds") else writes,
+    )
 
 
 def texts(rows: int, length: int, pad: int = 0, seed: int = 0) -> Arrays:

@@ -24,6 +24,8 @@ class CaptureOptions(msgspec.Struct, frozen=True, kw_only=True):
     batch: int | None = None
     """A fixed batch, or None for a dynamic one."""
     max_batch: int = MAX_BATCH
+    longest: dict[str, int] = {}
+    """The largest size of lengths by name, for who plans memory by it; a length that is not named here has none."""
 
 
 def capture(model: Traceable, options: CaptureOptions | None = None) -> torch.export.ExportedProgram:
@@ -38,9 +40,12 @@ def capture(model: Traceable, options: CaptureOptions | None = None) -> torch.ex
     except ModuleNotFoundError as error:
         raise missing_package("torch", "export", "tracing a model") from error
     # Traced at batch 2: an example of batch 1 can bake the 1 in.
-    examples = example_inputs(model, distinct_sizes(model.signature, options.batch or 2))
+    sizes = distinct_sizes(model.signature, options.batch or 2)
+    examples = example_inputs(model, sizes)
     batch = None if options.batch is not None else torch.export.Dim("batch", min=1, max=options.max_batch)
-    dynamic = [_dynamic(spec, batch) for spec in model.signature.inputs]
+    # What is traced has to lie within the range that is promised.
+    longest = {name: max(size, sizes[name]) for name, size in options.longest.items() if name in sizes}
+    dynamic = [_dynamic(spec, batch, longest) for spec in model.signature.inputs]
     try:
         with quiet_torch(), torch.no_grad(), whole_recurrent_layers():
             shapes = _shapes(model.module, dynamic) if any(dynamic) else None
@@ -49,15 +54,19 @@ def capture(model: Traceable, options: CaptureOptions | None = None) -> torch.ex
         raise CaptureError(_explain(model.name, error)) from error
 
 
-def _dynamic(spec: TensorSpec, batch: Any) -> dict[int, Any]:
+def _dynamic(spec: TensorSpec, batch: Any, longest: dict[str, int]) -> dict[int, Any]:
     """Axis to what torch.export calls a dynamic dimension.
 
-    Lengths are `DYNAMIC`, not named with a range: a table of positions bounds a sum of two of them, which no range of
-    one alone can say.
+    Lengths are `DYNAMIC`, not named: a table of positions bounds a sum of two of them, which no range of one alone can
+    say.
     """
     from torch.export import Dim
 
-    lengths = {axis: Dim.DYNAMIC for axis, dim in enumerate(spec.shape) if axis > 0 and isinstance(dim, str)}
+    lengths: dict[int, Any] = {
+        axis: Dim.DYNAMIC(max=longest.get(dim))
+        for axis, dim in enumerate(spec.shape)
+        if axis > 0 and isinstance(dim, str)
+    }
     first = {0: batch} if batch is not None and spec.shape and isinstance(spec.shape[0], str) else {}
     return {**first, **lengths}
 

@@ -35,6 +35,9 @@ class TorchOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Quantize what layers read, too; otherwise weights alone are stored in int8."""
     outputs: bool = True
     """Quantize what layers write, too, for engines whose integer kernels write integers."""
+    tables: bool = False
+    """Store the tables of embeddings, too, and gather their rows as codes; a projection tied to one counts as a layer
+    like others. Its codes are then stored twice: an engine packs those that it multiplies with."""
 
 
 WEIGHTS_ALONE = TorchOptions(inputs=False, outputs=False)
@@ -58,7 +61,8 @@ def write_plan(
     _load_operators()
     options = options or TorchOptions()
     adjusted = adjusted_parameters(onnx, plan)
-    nodes = _weighted(module)
+    nodes = _weighted(module, options.tables)
+    tables = _gathered(module) if options.tables else {}
     entries = {entry.name: entry for entry in plan.layers}
     _assign(module, adjusted)
     for name, node in nodes.items():
@@ -68,6 +72,11 @@ def write_plan(
     written: list[str] = []
     shared: dict[tuple[str, float], torch.fx.Node] = {}
     for name, entry in entries.items():
+        for node in tables.get(name, ()):
+            _quantize_table(module, node, name, np.asarray(entry.weight_scale, np.float32))
+        if name in tables and name not in nodes:
+            written.append(name)
+            continue
         reason = _why_float(entry, nodes.get(name), options)
         if reason:
             left_out[name] = reason
@@ -86,12 +95,18 @@ def write_dynamic(module: torch.fx.GraphModule, group: int = 0) -> Written:
     """int8 weights scaled per channel by their own range, inputs of linear layers scaled row by row as they come.
 
     With a `group` the weights are in four bits, and as many of a row share a scale; a layer whose rows are no multiple
-    of it keeps int8. In place; convolutions stay float and are not asked for: the kernels for it take a whole image as
-    a row.
+    of it keeps int8, and so do the tables of embeddings, a scale for each row. In place; convolutions stay float and
+    are not asked for: the kernels for it take a whole image as a row.
     """
     _load_operators()
     written: list[str] = []
-    for name, node in _weighted(module).items():
+    layers, tables = _weighted(module, True), _gathered(module)
+    for name, readers in tables.items():
+        scales = scale_from_range(largest_magnitude(module.get_parameter(name).detach().numpy(), 1))
+        for node in readers:
+            _quantize_table(module, node, name, scales)
+    written.extend(name for name in tables if name not in layers)
+    for name, node in layers.items():
         if "linear" not in str(node.target):
             continue
         weight = module.get_parameter(name).detach().numpy()
@@ -114,7 +129,7 @@ def write_adjustments(module: torch.fx.GraphModule, onnx: OnnxModel, plan: Quant
     adjusted = adjusted_parameters(onnx, msgspec.structs.replace(plan, layers=layers))
     entries = {entry.name: entry for entry in layers}
     _assign(module, adjusted)
-    for name, node in _weighted(module).items():
+    for name, node in _weighted(module, True).items():
         if name in entries:
             _adjust_node(module, node, entries[name], adjusted)
 
@@ -145,8 +160,11 @@ def _why_float(entry: LayerPlan, node: torch.fx.Node | None, options: TorchOptio
     return ""
 
 
-def _weighted(module: torch.fx.GraphModule) -> dict[str, torch.fx.Node]:
-    """Parameter name to the one linear layer or convolution that reads it as its weight."""
+def _weighted(module: torch.fx.GraphModule, tied: bool) -> dict[str, torch.fx.Node]:
+    """Parameter name to the one linear layer or convolution that reads it as its weight.
+
+    `tied`: embeddings may read it, too.
+    """
     import torch
 
     kinds = (torch.ops.aten.linear.default, torch.ops.aten.conv2d.default)
@@ -155,9 +173,27 @@ def _weighted(module: torch.fx.GraphModule) -> dict[str, torch.fx.Node]:
         if node.op != "call_function" or node.target not in kinds:
             continue
         weight = node.args[1]
-        if weight.op == "get_attr" and len(weight.users) == 1:
+        others = [reader for reader in weight.users if reader is not node]
+        alone = all(tied and _gathers(reader) for reader in others)
+        if weight.op == "get_attr" and alone:
             found[str(weight.target)] = node
     return found
+
+
+def _gathered(module: torch.fx.GraphModule) -> dict[str, list[torch.fx.Node]]:
+    """Parameter name to the embeddings that gather its rows; a table that is no parameter (positions) stays float."""
+    parameters = dict(module.named_parameters())
+    found: dict[str, list[torch.fx.Node]] = {}
+    for node in module.graph.nodes:
+        if _gathers(node) and str(getattr(node.args[0], "target", "")) in parameters:
+            found.setdefault(str(node.args[0].target), []).append(node)
+    return found
+
+
+def _gathers(node: torch.fx.Node) -> bool:
+    import torch
+
+    return node.op == "call_function" and node.target == torch.ops.aten.embedding.default
 
 
 def _assign(module: torch.fx.GraphModule, values: dict[str, FloatArray]) -> None:
@@ -235,6 +271,22 @@ def _quantize_weight(module: torch.fx.GraphModule, node: torch.fx.Node, name: st
             (stored, scale, zero, 0, NARROWEST, HIGHEST, torch.int8),
         )
     node.update_arg(1, restored)
+
+
+def _quantize_table(module: torch.fx.GraphModule, node: torch.fx.Node, name: str, scales: FloatArray) -> None:
+    """Rows gathered as int8 codes, each then multiplied with its own scale: operators that every engine has."""
+    import torch
+
+    aten = torch.ops.aten
+    table = module.get_parameter(name).detach().numpy()
+    with module.graph.inserting_before(node):
+        stored = _buffer(module, f"{name}_int8", quantize(table, scales, 0, narrow=True))
+        scale = _buffer(module, f"{name}_row_scale", scales.reshape(-1, 1))
+        codes = module.graph.call_function(aten.embedding.default, (stored, node.args[1]))
+        steps = module.graph.call_function(aten.embedding.default, (scale, node.args[1]))
+        values = module.graph.call_function(aten.to.dtype, (codes, torch.float32))
+        rows = module.graph.call_function(aten.mul.Tensor, (values, steps))
+    node.replace_all_uses_with(rows)
 
 
 def _quantize_groups(module: torch.fx.GraphModule, node: torch.fx.Node, name: str, group: int) -> None:

@@ -16,8 +16,8 @@ import msgspec
 
 from edgevit.errors import BuildError, BundleError, InputError, UnavailableError
 from edgevit.targets.installed import installed_version, with_exporter
-from edgevit.targets.torch_source import torch_module
-from edgevit.types import Execution, ImagePreprocess, TextPreprocess
+from edgevit.targets.torch_source import check_no_recurrence, has_past, longest_lengths, torch_module
+from edgevit.types import Execution, ImagePreprocess
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,8 +41,8 @@ FIRST = "first.mlpackage"
 """Of a decoder: the first tokens, which have no past."""
 LAYERS = "layers.json"
 PLANNED = ("int8", "int8w")
+NO_LENGTHS = "its operators take no lengths of padded texts"
 CLASSIFYING = ("image-classification", "text-classification")
-RECURRENT = ("LSTM", "GRU", "RNN")
 
 
 def availability() -> Availability:
@@ -74,13 +74,13 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
     batch = _batch(source, options)
     from edgevit.targets.apple.check import check_package
     from edgevit.targets.apple.convert import convert, import_coremltools
-    from edgevit.targets.apple.steps import first_step, has_past, next_step
+    from edgevit.targets.apple.steps import first_step, next_step
 
     import_coremltools()
     if precision in PLANNED and source.plan is None:
         raise BuildError(f"expected a plan for {name}:{precision}, found none; calibrate first")
     model = torch_module(source, name)
-    _check_recurrence(source, model.name)
+    check_no_recurrence(model, name, NO_LENGTHS)
     packages = {PACKAGE: model}
     if has_past(model.signature):
         packages = {FIRST: first_step(model), PACKAGE: next_step(model)}
@@ -144,7 +144,7 @@ def _interface(model: FloatModel, batch: int, options: dict[str, str]) -> Interf
     """Raises InputError for what no interface of Core ML can be."""
     from edgevit.targets.apple.interface import Interface
 
-    found = Interface(batch=batch, lengths=_lengths(model))
+    found = Interface(batch=batch, lengths=longest_lengths(model, name))
     if options.get("input") == "image":
         if not isinstance(model.preprocess, ImagePreprocess):
             raise InputError(f"expected a model of images for {name} with input=image, found {model.name}")
@@ -161,33 +161,3 @@ def _interface(model: FloatModel, batch: int, options: dict[str, str]) -> Interf
 def _check_alone(batch: int, form: str) -> None:
     if batch != 1:
         raise InputError(f"expected batch=1 for {name} with {form}, found {batch}")
-
-
-def _lengths(model: FloatModel) -> dict[str, int]:
-    """The largest size of every dynamic dimension behind the batch."""
-    most = {}
-    if isinstance(model.preprocess, TextPreprocess):
-        most["source_length"] = model.preprocess.max_length
-    if model.generation is not None:
-        written = model.generation.max_length
-        most |= {"target_length": written, "past_length": max(1, written - 1)}
-    names = {dim: spec for spec in model.signature.inputs for dim in spec.shape[1:] if isinstance(dim, str)}
-    for length, spec in names.items():
-        if length not in most:
-            raise InputError(
-                f"expected sizes or lengths of texts for {name}, found {length} at {spec.name} {spec.shape}: its "
-                "packages say the largest; fix it in the model, or build onnxruntime"
-            )
-    return {length: most[length] for length in names}
-
-
-def _check_recurrence(source: BuildSource, model: str) -> None:
-    from edgevit.graph import storage
-
-    graph = storage.load(source.onnx.path)
-    for node in graph.graph:
-        if node.op_type in RECURRENT:
-            raise InputError(
-                f"expected no recurrent layer for {name}, found {node.op_type} at {node.name} in {model}: its "
-                "operators take no lengths of padded texts; build onnxruntime"
-            )

@@ -9,17 +9,10 @@ from edgevit.types import TextPreprocess
 
 if TYPE_CHECKING:
     from edgevit.targets.base import BuildSource
-    from edgevit.types import FloatModel
+    from edgevit.types import FloatModel, Signature
 
-
-def image_module(source: BuildSource, target: str, otherwise: str = "") -> FloatModel:
-    """`torch_module` of a model of images. Raises InputError for one that takes text, too."""
-    model = torch_module(source, target, otherwise)
-    if model.parts or isinstance(model.preprocess, TextPreprocess):
-        raise InputError(
-            f"expected a model of images for {target}, found {model.name}, which takes text; build onnxruntime"
-        )
-    return model
+PAST = "past_length"
+"""The dimension of a decoder's cache that grows by what was read."""
 
 
 def torch_module(source: BuildSource, target: str, otherwise: str = "") -> FloatModel:
@@ -36,3 +29,41 @@ def torch_module(source: BuildSource, target: str, otherwise: str = "") -> Float
             f"was exported from{otherwise}"
         )
     return model
+
+
+def longest_lengths(model: FloatModel, target: str) -> dict[str, int]:
+    """The largest size of every dynamic dimension behind the batch, for programs that have to know it.
+
+    Raises InputError for a dimension that is no length of the model's texts, read or written.
+    """
+    most = {}
+    if isinstance(model.preprocess, TextPreprocess):
+        most["source_length"] = model.preprocess.max_length
+    if model.generation is not None:
+        written = model.generation.max_length
+        most |= {"target_length": written, PAST: max(1, written - 1)}
+    names = {dim: spec for spec in model.signature.inputs for dim in spec.shape[1:] if isinstance(dim, str)}
+    for length, spec in names.items():
+        if length not in most:
+            raise InputError(
+                f"expected sizes or lengths of texts for {target}, found {length} at {spec.name} {spec.shape}: its "
+                "programs say the largest; fix it in the model, or build onnxruntime"
+            )
+    return {length: most[length] for length in names}
+
+
+def has_past(signature: Signature) -> bool:
+    """A decoder with a cache."""
+    return any(PAST in spec.shape for spec in signature.inputs)
+
+
+def check_no_recurrence(model: FloatModel, target: str, why: str) -> None:
+    """Raises InputError for a model with a recurrent layer, which `target` has no operator for that would be right."""
+    from torch import nn
+
+    for name, module in model.module.named_modules():
+        if isinstance(module, nn.RNNBase):
+            raise InputError(
+                f"expected no recurrent layer for {target}, found {type(module).__name__} at {name}: {why}; build "
+                "onnxruntime or ort-mobile"
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,21 +75,41 @@ def built(tiny: Any, build_with: Callable[..., Built]) -> Callable[[str], Built]
     return get
 
 
-@pytest.fixture(scope="session")
-def whole_plan(tiny: Any) -> QuantPlan:
-    """The tiny model's plan with the output scales that integer kernels of some engines need."""
-    import numpy as np
-
+def with_output_scales(plan: QuantPlan, onnx: OnnxModel, batches: Sequence[Any]) -> QuantPlan:
+    """The plan with the output scales that integer kernels of some engines need."""
     from edgevit.graph import storage
     from edgevit.graph.execute import Executor
     from edgevit.graph.layers import quantizable_layers
 
-    outputs = {layer.name: layer.output for layer in quantizable_layers(storage.load(tiny.onnx.path))}
-    with Executor(tiny.onnx.path, list(outputs.values())) as executor:
-        values = executor.run(tiny.images)
-    largest = {name: float(np.abs(values[output]).max()) for name, output in outputs.items()}
-    layers = [msgspec.structs.replace(one, output_scale=largest[one.name] / 127) for one in tiny.plan.layers]
-    return msgspec.structs.replace(tiny.plan, layers=tuple(layers))
+    outputs = {layer.name: layer.output for layer in quantizable_layers(storage.load(onnx.path))}
+    results = {spec.name for spec in onnx.signature.outputs}
+    largest = dict.fromkeys(outputs, 0.0)
+    with Executor(onnx.path, [output for output in outputs.values() if output not in results]) as executor:
+        for batch in batches:
+            values = executor.run(batch)
+            largest = {name: max(seen, float(np.abs(values[outputs[name]]).max())) for name, seen in largest.items()}
+    layers = [msgspec.structs.replace(one, output_scale=largest[one.name] / 127) for one in plan.layers]
+    return msgspec.structs.replace(plan, layers=tuple(layers))
+
+
+@pytest.fixture(scope="session")
+def whole_plan(tiny: Any) -> QuantPlan:
+    """The tiny model's plan with output scales."""
+    return with_output_scales(tiny.plan, tiny.onnx, [tiny.images])
+
+
+@pytest.fixture(scope="session")
+def planned(sequences: Any, min_max_plan: Any) -> Callable[[str], tuple[QuantPlan, list[Any]]]:
+    """(name of a model of texts) -> a plan of every layer with output scales, and inputs of that graph."""
+    from sequences import decoder_batches, texts
+
+    def make(name: str) -> tuple[QuantPlan, list[Any]]:
+        kind, _, part = name.partition(".")
+        batches = decoder_batches(sequences, kind) if part == "decoder" else [texts(4, 9, 2, seed) for seed in range(3)]
+        onnx = sequences.onnx(name)
+        return with_output_scales(min_max_plan(onnx, batches), onnx, batches), batches
+
+    return make
 
 
 @pytest.fixture(scope="session")
@@ -106,17 +126,42 @@ def lowered(tiny: Any, whole_plan: QuantPlan, once: Callable[..., Path]) -> Call
             used = target.build(source, precision, {}, place / "files")  # type: ignore[arg-type]
             (place / "options.json").write_bytes(msgspec.json.encode(used))
 
-        place = once(f"executorch-{precision}", make)
-        build = Build(
-            target="executorch",
-            precision=precision,  # type: ignore[arg-type]
-            files=(),
-            signature=tiny.onnx.signature,
-            engine=Engine(name="executorch", version=target.availability().version),
-            machine=MACHINE,
-            options=msgspec.json.decode((place / "options.json").read_bytes()),
-        )
-        return Built(place / "files", build)
+        return lowered_build(once(f"executorch-{precision}", make), precision, tiny.onnx)
+
+    return get
+
+
+def lowered_build(place: Path, precision: str, onnx: OnnxModel) -> Built:
+    """What was built for ExecuTorch into `files/` of `place`, `options.json` beside it."""
+    build = Build(
+        target="executorch",
+        precision=precision,  # type: ignore[arg-type]
+        files=(),
+        signature=onnx.signature,
+        engine=Engine(name="executorch", version=get_target("executorch").availability().version),
+        machine=MACHINE,
+        options=msgspec.json.decode((place / "options.json").read_bytes()),
+    )
+    return Built(place / "files", build)
+
+
+@pytest.fixture(scope="session")
+def lowered_texts(sequences: Any, planned: Any, once: Callable[..., Path]) -> Callable[..., Built]:
+    """(name of a model of texts, precision) -> its ExecuTorch build; made once for all test processes."""
+    from sequences import text_model
+
+    def get(name: str, precision: str) -> Built:
+        onnx, target = sequences.onnx(name), get_target("executorch")
+
+        def make(place: Path) -> None:
+            (place / "files").mkdir()
+            plan = planned(name)[0] if precision in ("int8", "int4d") else None
+            source = BuildSource(float_model=lambda: text_model(sequences, name), onnx=onnx, plan=plan)
+            used = target.build(source, precision, {}, place / "files")  # type: ignore[arg-type]
+            (place / "options.json").write_bytes(msgspec.json.encode(used))
+
+        place = once(f"executorch-{name}-{precision}", make)
+        return lowered_build(place, precision, onnx)
 
     return get
 

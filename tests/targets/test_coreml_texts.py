@@ -9,14 +9,13 @@ import msgspec
 import numpy as np
 import pytest
 from ml_program import open_program, run_program
-from sequences import HEADS, LONGEST, WIDTH, begun, continued, decoder_batches, texts
+from sequences import HEADS, WIDTH, begun, continued, decoder_batches, text_model, texts
 
 from edgevit.errors import InputError
 from edgevit.parity.metrics import sqnr_db
 from edgevit.targets import coreml
 from edgevit.targets.apple.interface import core_ml_name
 from edgevit.targets.base import BuildSource
-from edgevit.types import FloatModel, Generation, TextPreprocess
 
 pytestmark = pytest.mark.skipif(
     find_spec("coremltools") is None,
@@ -42,21 +41,6 @@ def packed(sequences: Any, min_max_plan: Any, tmp_path_factory: Any) -> Any:
         return done[key]
 
     return make
-
-
-def text_model(sequences: Any, name: str) -> FloatModel:
-    part = sequences.part(name)
-    writes = Generation(start_token_id=2, end_token_id=3, pad_token_id=0, max_length=LONGEST["target_length"])
-    return FloatModel(
-        name=name,
-        module=part.module,
-        signature=part.signature,
-        task="text-classification" if name == "kinds" else "translation",
-        preprocess=TextPreprocess(max_length=LONGEST["source_length"]),
-        labels=("number", "question", "other") if name == "kinds" else (),
-        trained=False,
-        generation=None if name == "kinds" else writes,
-    )
 
 
 def run(package: Any, inputs: dict[str, np.ndarray]) -> dict[str, Any]:

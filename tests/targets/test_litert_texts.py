@@ -6,15 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
-from sequences import HEADS, VOCABULARY, WIDTH, begun, continued, decoder_batches, texts
+from sequences import HEADS, VOCABULARY, WIDTH, begun, continued, texts
 
 from edgevit.errors import InputError
-from edgevit.graph import storage
-from edgevit.graph.execute import Executor
-from edgevit.graph.layers import quantizable_layers
 from edgevit.parity.metrics import sqnr_db
 from edgevit.targets import litert
 from edgevit.targets.base import BuildSource
@@ -54,27 +50,6 @@ def test_float32_decodes_step_by_step(sequences: Any, build_with: Any, sessions:
             for key, array in expected.items():
                 np.testing.assert_allclose(found[key], array, atol=1e-4, err_msg=key)
             given = continued(given, expected)
-
-
-@pytest.fixture
-def planned(sequences: Any, min_max_plan: Any) -> Any:
-    """(name) -> a plan of every layer with the output scales that integer kernels need, and inputs of that graph."""
-
-    def make(name: str) -> tuple[Any, list[Any]]:
-        kind, _, part = name.partition(".")
-        batches = decoder_batches(sequences, kind) if part == "decoder" else [texts(4, 9, 2, seed) for seed in range(3)]
-        model = sequences.onnx(name)
-        plan = min_max_plan(model, batches)
-        outputs = {one.name: one.output for one in quantizable_layers(storage.load(model.path))}
-        largest = dict.fromkeys(outputs, 0.0)
-        with Executor(model.path, [one for one in outputs.values() if one != "logits"]) as executor:
-            for batch in batches:
-                values = executor.run(batch)
-                largest = {key: max(seen, float(np.abs(values[outputs[key]]).max())) for key, seen in largest.items()}
-        layers = [msgspec.structs.replace(one, output_scale=largest[one.name] / 127) for one in plan.layers]
-        return msgspec.structs.replace(plan, layers=tuple(layers)), batches
-
-    return make
 
 
 @pytest.mark.parametrize("precision", ["int8", "int8d"])

@@ -23,6 +23,10 @@ FLOAT_CONVOLUTIONS = ("onnxruntime:int8", "ort-mobile:int8", "web:int8", "litert
 scale for a whole image is none."""
 WITH_OUTPUTS = ("litert:int8", "executorch:int8")
 """Their integer kernels write integers, in the plan's output scale."""
+TEXTS = ("openvino:int8", "onnxruntime:int8", "ort-mobile:int8", "litert:int8", "executorch:int8")
+"""Those of which an encoder-decoder's files are looked at as bytes; Core ML's in `test_coreml_texts.py`."""
+BY_BLOCKS = ("onnxruntime:int8", "ort-mobile:int8")
+"""They multiply with a tied table by MatMulNBits: codes 128 higher, and scales of inputs as they come."""
 NEEDED = {
     "executorch": "executorch",
     "litert": "ai_edge_litert",
@@ -104,3 +108,32 @@ def test_scales_and_codes_are_the_plans(target: str, shipped: Any, tiny: Any, wh
             assert made.tobytes() in content, f"{target} has another scale at {entry.name}'s output"
         checked += 1
     assert checked == len(whole_plan.layers) - (target in FLOAT_CONVOLUTIONS)
+
+
+@pytest.mark.parametrize("target", TEXTS)
+def test_so_they_are_in_a_decoder_and_its_tied_table(
+    target: str, sequences: Any, planned: Any, build_with: Any, lowered_texts: Any
+) -> None:
+    part = "short.decoder"
+    name, _, precision = target.partition(":")
+    if name in NEEDED and find_spec(NEEDED[name]) is None:
+        pytest.skip(f"{NEEDED[name]} is not installed, so it built nothing; pip install 'edgevit[{name}]'")
+    plan, onnx = planned(part)[0], sequences.onnx(part)
+    build = lowered_texts(part, precision) if name == "executorch" else build_with(onnx, target, plan)
+    content = every_byte(build.directory)
+    graph = storage.load(onnx.path)
+    weights = {layer.name: layer_weight(graph, layer) for layer in quantizable_layers(graph)}
+    assert "decoder.embed.weight" in [entry.name for entry in plan.layers]
+    for entry in plan.layers:
+        scales = np.asarray(entry.weight_scale, np.float32)
+        assert scales.tobytes() in content, f"{target} ships other weight scales for {entry.name}"
+        codes = quantize(weights[entry.name], scales, 0, narrow=True)
+        by_blocks = entry.name == "decoder.embed.weight" and target in BY_BLOCKS
+        stored = {codes.tobytes(), np.ascontiguousarray(codes.T).tobytes()}
+        if by_blocks:
+            stored = {(codes.astype(np.int16) + 128).astype(np.uint8).tobytes()}
+        assert any(one in content for one in stored), f"{target} ships other codes for {entry.name}"
+        if entry.kind == "linear" and not by_blocks:
+            assert np.float32(entry.input_scale).tobytes() in content, f"{target} reads {entry.name}'s input otherwise"
+        if entry.kind == "linear" and target in WITH_OUTPUTS:
+            assert np.float32(entry.output_scale).tobytes() in content, f"{target} writes {entry.name} otherwise"

@@ -44,6 +44,33 @@ def test_the_parser_of_a_minimal_build_finds_every_operator(built, precision) ->
     assert ("MatMulIntegerToFloat" in listed) == (precision == "int8")
 
 
+@pytest.mark.parametrize("precision", ort_mobile.precisions)
+@pytest.mark.parametrize("part", ["transformer.encoder", "transformer.decoder"])
+def test_a_minimal_build_has_what_each_part_of_a_translator_needs(
+    part, precision, sequences, planned, build_with
+) -> None:
+    """Every operator that the file itself holds, under its domain and version, is in the list beside it."""
+    from onnxruntime.tools.ort_format_model.ort_flatbuffers_py.fbs.InferenceSession import InferenceSession
+    from onnxruntime.tools.reduced_build_config_parser import parse_config
+
+    plan = planned(part)[0] if precision == "int8" else None
+    build = build_with(sequences.onnx(part), f"ort-mobile:{precision}", plan)
+    graph = InferenceSession.GetRootAs((build.directory / "model.ort").read_bytes(), 0).Model().Graph()
+    nodes = [graph.Nodes(index) for index in range(graph.NodesLength())]
+    held = {((node.Domain() or b"").decode(), node.SinceVersion(), node.OpType().decode()) for node in nodes}
+    operators, _ = parse_config(str(build.directory / CONFIG), True)
+    listed = {
+        ("" if domain == "ai.onnx" else domain, version, name)
+        for domain, versions in operators.items()
+        for version, names in versions.items()
+        for name in names
+    }
+    assert len(nodes) > 20 and held <= listed
+    names = {name for _, _, name in held}
+    assert {"Gather", "MultiHeadAttention", "SkipLayerNormalization"} <= names
+    assert ("MatMulIntegerToFloat" in names) == (precision == "int8")
+
+
 def test_the_operators_carry_no_path_of_this_machine(built) -> None:
     build = built("ort-mobile:int8")
     text = (build.directory / CONFIG).read_text()

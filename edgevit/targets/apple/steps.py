@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from edgevit.targets.torch_source import PAST
 from edgevit.types import Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -14,12 +15,7 @@ if TYPE_CHECKING:
 
     from edgevit.types import FloatModel
 
-PAST = "past_length"
 NEWEST = "target_length"
-
-
-def has_past(signature: Signature) -> bool:
-    return any(PAST in spec.shape for spec in signature.inputs)
 
 
 def first_step(model: FloatModel) -> FloatModel:

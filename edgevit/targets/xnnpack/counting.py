@@ -29,9 +29,20 @@ class _Refusals:
         self.reasons: dict[str, str] = {}
 
     def debug(self, message: Any) -> None:
-        reason = str(message.reason).rstrip(". ")
-        # Its own text names the symbol of a traced dimension, another one in every run.
-        self.reasons[str(message.node)] = "its shape depends on the batch" if "torch.SymInt" in reason else reason
+        self.reasons[str(message.node)] = _told(message.node, str(message.reason).rstrip(". "))
+
+
+def _told(node: torch.fx.Node, reason: str) -> str:
+    """Its own text names the symbol of a traced dimension, another one in every run, or calls a shape a wrong type."""
+    import torch
+
+    values = [one.meta.get("val") for one in node.all_input_nodes]
+    if "SymInt" in reason or "Symbolic" in reason or any(isinstance(value, torch.SymInt) for value in values):
+        return "its shape depends on that of the inputs"
+    types = {str(value.dtype).removeprefix("torch.") for value in values if isinstance(value, torch.Tensor)}
+    if reason == "invalid dtype" and types:
+        return f"no kernel of the delegate takes {', '.join(sorted(types))}"
+    return reason
 
 
 @contextmanager

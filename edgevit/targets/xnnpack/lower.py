@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from edgevit.errors import BuildError
 from edgevit.targets.delegation import Delegation
+from edgevit.targets.xnnpack.attention import with_plain_attention
 from edgevit.targets.xnnpack.counting import count_delegation, recorded_refusals
+from edgevit.targets.xnnpack.partition import partitioner
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +39,7 @@ def lower(model: FloatModel, source: BuildSource, precision: Precision, options:
     from edgevit.graph.capture import capture
     from edgevit.graph.quiet import quiet_torch
 
-    program = _with_plain_attention(capture(model, options))
+    program = with_plain_attention(capture(model, options))
     written: Written | None = None
     if precision != "float32":
         with quiet_torch():
@@ -52,7 +53,7 @@ def lower(model: FloatModel, source: BuildSource, precision: Precision, options:
 
 
 def _written(module: torch.fx.GraphModule, source: BuildSource, precision: Precision) -> Written:
-    from edgevit.quantize.write_torch import write_adjustments, write_dynamic, write_plan
+    from edgevit.quantize.write_torch import TorchOptions, write_adjustments, write_dynamic, write_plan
 
     if precision == "int8d":
         return write_dynamic(module)
@@ -60,56 +61,15 @@ def _written(module: torch.fx.GraphModule, source: BuildSource, precision: Preci
     if precision == "int4d":
         write_adjustments(module, source.onnx, source.plan)
         return write_dynamic(module, GROUP)
-    return write_plan(module, source.onnx, source.plan)
+    return write_plan(module, source.onnx, source.plan, TorchOptions(tables=True))
 
 
 def _partitioned(program: torch.export.ExportedProgram, name: str) -> Any:
     """The program in ExecuTorch's edge dialect, with what XNNPACK takes handed to it."""
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
     try:
-        return to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+        return to_edge_transform_and_lower(program, partitioner=[partitioner()])
     except Exception as error:  # its passes raise whatever their assertions are made of
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise BuildError(f"ExecuTorch refused {name}: {lines[0]}") from error
-
-
-def _with_plain_attention(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """Attention without a mask as two products and a softmax.
-
-    torch's own form guards against rows that a mask has emptied (six more operators a block, of which XNNPACK takes
-    none) and broadcasts before its products, which costs copies.
-    """
-    import torch
-
-    from edgevit.graph.quiet import quiet_torch
-
-    with quiet_torch():
-        table = {torch.ops.aten.scaled_dot_product_attention.default: _plain_attention}
-        plain: torch.export.ExportedProgram = program.run_decompositions(table)
-        return plain
-
-
-def _plain_attention(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attn_mask: torch.Tensor | None = None,
-    *rest: Any,  # dropout, is_causal
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Any:
-    """softmax(q kᵀ · scale) v over (…, tokens, width); NotImplemented keeps torch's own form."""
-    import torch
-
-    if attn_mask is not None or any(rest) or enable_gqa or query.shape[:-2] != key.shape[:-2]:
-        return NotImplemented
-    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    tokens, keys, width = query.shape[-2], key.shape[-2], value.shape[-1]
-    scores = torch.bmm(
-        (query * factor).reshape(-1, tokens, query.shape[-1]),
-        key.reshape(-1, keys, key.shape[-1]).transpose(1, 2),
-    )
-    mixed = torch.bmm(torch.softmax(scores, dim=-1), value.reshape(-1, keys, width))
-    return mixed.reshape(*query.shape[:-1], width)

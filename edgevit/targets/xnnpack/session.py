@@ -18,12 +18,16 @@ from edgevit.errors import BundleError, InputError, missing_package
 from edgevit.targets.base import ClosedSession
 from edgevit.targets.delegation import read_delegation
 from edgevit.targets.processor import best_instruction_set, instruction_sets
+from edgevit.targets.xnnpack.lengths import LengthCheck
 from edgevit.targets.xnnpack.program_file import check_program
 from edgevit.types import Engine, Execution
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import torch
+    from numpy.typing import NDArray
 
     from edgevit.targets.base import OpenOptions
     from edgevit.types import Arrays, Build
@@ -55,6 +59,7 @@ class ExecutorchSession:
         fixed = build.options.get("batch")
         self._fixed = fixed is not None
         self._largest = int(fixed or build.options["max_batch"])
+        self._check_lengths = LengthCheck(build)
         self._methods: queue.LifoQueue[Any] | None = queue.LifoQueue()
         if options.threads is not None:
             _pool().ask_for(max(1, options.threads), bindings)
@@ -65,6 +70,7 @@ class ExecutorchSession:
     def run(self, inputs: Arrays) -> Arrays:
         """Thread-safe; at most `streams` calls execute at the same time, others wait."""
         rows = len(inputs[self.signature.inputs[0].name])
+        self._check_lengths(inputs)
         if self._fixed and rows % self._largest:
             raise InputError(
                 f"expected a multiple of the batch {self._largest} that {self._build.name} was built for, found {rows} "
@@ -77,15 +83,10 @@ class ExecutorchSession:
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
     def _run(self, inputs: Arrays) -> Arrays:
-        import torch
-
         methods = self._methods
         if methods is None:
             raise ClosedSession(self._build.name)
-        # Views and arrays that nobody may write to are copied; torch would only warn and share them.
-        values = [
-            torch.from_numpy(np.require(inputs[spec.name], requirements=("C", "W"))) for spec in self.signature.inputs
-        ]
+        values = [_tensor(inputs[spec.name]) for spec in self.signature.inputs]
         method = methods.get()
         try:
             found = method.execute(values)
@@ -115,6 +116,16 @@ class ExecutorchSession:
 
     def close(self) -> None:
         self._methods = None
+
+
+def _tensor(array: NDArray[Any]) -> torch.Tensor:
+    """The array as a tensor, without a copy where that is safe."""
+    import torch
+
+    # Views and arrays that nobody may write to are copied; torch would only warn and share them.
+    tensor = torch.from_numpy(np.require(array, requirements=("C", "W")))
+    # NumPy's arrays of no elements have strides of 0, at which the runtime aborts the process.
+    return tensor if array.size else torch.empty(array.shape, dtype=tensor.dtype)
 
 
 class _ThreadPool:
