@@ -1,6 +1,6 @@
 """The directory on disk: manifest, checksums, golden inputs, verification. Light enough for a device."""
 
-from edgevit.bundle.golden import GOLDEN, read_golden, write_golden
+from edgevit.bundle.golden import GOLDEN, inputs_of, read_golden, write_golden
 from edgevit.bundle.manifest import (
     DRAFT,
     MANIFEST,
@@ -28,6 +28,7 @@ __all__ = [
     "Manifest",
     "describe_directory",
     "describe_file",
+    "inputs_of",
     "open_bundle",
     "read_golden",
     "read_manifest",

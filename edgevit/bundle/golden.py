@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from edgevit.bundle.manifest import one_line
 from edgevit.errors import BundleError
 from edgevit.files import write_atomic
+from edgevit.types import PIXELS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgevit.types import Arrays
+    from edgevit.types import Arrays, Build
 
 GOLDEN = "golden.npz"
 _LARGEST = 1 << 30
@@ -33,6 +34,11 @@ def write_golden(path: Path, inputs: Arrays, outputs: Arrays) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     write_atomic(path, buffer.getvalue())
+
+
+def inputs_of(build: Build, inputs: Arrays) -> Arrays:
+    """Those of the golden inputs that a build takes: prepared tensors, or raw pixels."""
+    return {name: array for name, array in inputs.items() if (name == PIXELS) == build.takes_pixels}
 
 
 def read_golden(path: Path) -> tuple[Arrays, Arrays]:

@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from edgevit.cli.application import app, command, complain
-from edgevit.cli.options import MODEL_FORMS, TASKS, Debug, Json, LabelMap, SetOption, Targets, Weights
+from edgevit.cli.options import MODEL_FORMS, TASKS, Debug, Json, LabelMap, SetOption, Targets, Weights, sides
 from edgevit.errors import InputError
 from edgevit.recipe import Recipe, explained, read_recipe
 
@@ -49,6 +49,13 @@ def export(
     image_size: Annotated[
         str | None, typer.Option(metavar="H[xW]", help="Another resolution; position embeddings are interpolated.")
     ] = None,
+    input: Annotated[
+        str | None,
+        typer.Option(
+            metavar="array|pixels",
+            help="pixels: the builds take raw uint8 images of any size and resize, crop and normalize them inside.",
+        ),
+    ] = None,
     skip: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Layers that stay float: 'head.*'; repeatable.")
     ] = None,
@@ -84,6 +91,7 @@ def export(
         from edgevit.pipeline import ExportOptions
         from edgevit.pipeline import export as make
         from edgevit.pipeline.finishing import with_cards, with_option, with_profile
+        from edgevit.pipeline.pixels import with_input
         from edgevit.pipeline.size_budget import choose, parse_size, with_every_precision
         from edgevit.targets.delegation import REPORTING
 
@@ -102,7 +110,7 @@ def export(
                 "evaluation.set": evaluation,
                 "label_map": _text(label_map),
                 "trace.batch": batch_size,
-                "trace.image_size": _size(image_size),
+                "trace.image_size": sides(image_size),
                 "plan.file": _text(plan),
                 "plan.skip": tuple(skip) if skip else None,
                 "plan.cpu": cpu,
@@ -110,13 +118,14 @@ def export(
                 "bench.enabled": bench,
             },
         )
+        limit = None
+        if max_size is not None:
+            limit, wanted = parse_size(max_size), with_every_precision(wanted)
+        wanted = wanted if input is None else with_input(wanted, input)
         wanted = wanted if gpu is None else with_cards(wanted, gpu)
         wanted = wanted if profile is None else with_profile(wanted, profile)
         if min_delegated is not None:
             wanted = with_option(wanted, REPORTING, "min_delegated", f"{min_delegated:g}")
-        limit = None
-        if max_size is not None:
-            limit, wanted = parse_size(max_size), with_every_precision(wanted)
         options = ExportOptions(force=force, command=shlex.join(["edgevit", *sys.argv[1:]]))
         result = make(wanted, out, options, terminal.progress)
         if limit is not None:
@@ -145,15 +154,6 @@ def _overridden(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
         return msgspec.convert(values, Recipe)
     except msgspec.ValidationError as error:
         raise InputError(f"{explained(error)}; correct the option") from error
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    height, by, width = text.partition("x")
-    if not height.isdecimal() or (by and not width.isdecimal()):
-        raise InputError(f"expected --image-size as H or HxW in pixels, found {text!r}")
-    return int(height), int(width or height)
 
 
 def _preprocess(path: Path | None) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgevit.cli.application import app, command
-from edgevit.cli.options import BundlePath, Debug, Json, SetOption, Targets, TheseBuilds
+from edgevit.cli.options import BundlePath, Debug, Json, SetOption, Targets, TheseBuilds, sides
 from edgevit.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ def bench(
     ] = None,
     seconds: Annotated[float, typer.Option(metavar="S", help="Measuring time per build and setting.")] = 3.0,
     rounds: Annotated[int, typer.Option(metavar="N", help="The builds take turns this often.")] = 10,
+    image_size: Annotated[
+        str | None,
+        typer.Option(metavar="H[xW]", help="Builds with the preprocessing inside: size of the images. 480x640."),
+    ] = None,
     source_length: Annotated[int | None, typer.Option(metavar="N", help="Texts: tokens of each text. 16.")] = None,
     tokens: Annotated[int | None, typer.Option(metavar="N", help="Translations: tokens written for each. 32.")] = None,
     beams: Annotated[
@@ -78,6 +82,7 @@ def bench(
             seconds=seconds,
             rounds=rounds,
             cold_starts=cold_starts,
+            image_size=sides(image_size),
             source_length=source_length,
             tokens=tokens,
             beams=tuple(beams or ()),

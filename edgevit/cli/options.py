@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from edgevit.errors import InputError
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else there.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A directory that `edgevit export` wrote.")]
@@ -43,3 +45,13 @@ TASKS = (
 )
 MODEL_FORMS = "zoo:NAME, a Hugging Face directory, timm:ARCH, a .pt2 or .onnx file, package.module:factory."
 Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="The checkpoint file of timm: and factories.")]
+
+
+def sides(text: str | None) -> tuple[int, int] | None:
+    """`--image-size` as (height, width). Raises InputError."""
+    if text is None:
+        return None
+    height, by, width = text.partition("x")
+    if not height.isdecimal() or (by and not width.isdecimal()):
+        raise InputError(f"expected --image-size as H or HxW in pixels, found {text!r}")
+    return int(height), int(width or height)

@@ -15,7 +15,7 @@ from edgevit.measure.coldstart import ColdStartOptions, measure_cold_start
 from edgevit.measure.conditions import conditions_of
 from edgevit.measure.judge import busy_warnings, drift_warnings, judged
 from edgevit.measure.machine import available_cores, busy_share, describe_machine
-from edgevit.measure.options import BenchOptions, check
+from edgevit.measure.options import IMAGE_SIZE, BenchOptions, check
 from edgevit.measure.protocol import DEFAULT_OPENER
 from edgevit.measure.samples import drift_noise_of, drift_of, latency_of
 from edgevit.preprocess import vocabulary_size
@@ -51,6 +51,7 @@ def subjects_of(bundle: Bundle, opener: str = DEFAULT_OPENER) -> list[Subject]:
     return [
         Subject(
             texts=texts,
+            pixels=build.takes_pixels,
             target=build.target,
             precision=build.precision,
             bundle=str(bundle.root),
@@ -99,7 +100,7 @@ def bench_builds(
     failures: dict[Cell, dict[str, str]] = {}
     for cell in cells:
         measured, failures[cell] = measure_cell(chosen, cell, options, tick)
-        entries.extend(_cell_entries(chosen, cell, measured, options.seed))
+        entries.extend(_cell_entries(chosen, cell, measured, options))
     entries, warnings = _with_cold_starts(entries, chosen, options, tick)
     return BenchReport(
         model=model,
@@ -161,13 +162,17 @@ def _cells(options: BenchOptions) -> list[Cell]:
 
 
 def _cell_entries(
-    subjects: Sequence[Subject], cell: Cell, measured: dict[str, Measured], seed: int
+    subjects: Sequence[Subject], cell: Cell, measured: dict[str, Measured], options: BenchOptions
 ) -> list[BenchEntry]:
-    entries = [_entry(subject, cell, measured[subject.name]) for subject in subjects if subject.name in measured]
-    return [judged(entry, entries, seed) for entry in entries]
+    entries = [
+        _entry(subject, cell, measured[subject.name], options.image_size)
+        for subject in subjects
+        if subject.name in measured
+    ]
+    return [judged(entry, entries, options.seed) for entry in entries]
 
 
-def _entry(subject: Subject, cell: Cell, measured: Measured) -> BenchEntry:
+def _entry(subject: Subject, cell: Cell, measured: Measured, image_size: tuple[int, int] | None) -> BenchEntry:
     return BenchEntry(
         target=subject.target,
         precision=subject.precision,
@@ -183,6 +188,7 @@ def _entry(subject: Subject, cell: Cell, measured: Measured) -> BenchEntry:
         drift_noise=drift_noise_of(measured.rounds),
         conditions=conditions_of(measured.readings),
         generation=measured.generation,
+        image_size=(image_size or IMAGE_SIZE) if subject.pixels else None,
     )
 
 

@@ -10,7 +10,7 @@ import msgspec
 from edgevit.errors import MeasureError
 from edgevit.measure import protocol
 from edgevit.measure.conditions import read_conditions
-from edgevit.measure.options import BEAMS, SOURCE_LENGTH, TOKENS
+from edgevit.measure.options import BEAMS, IMAGE_SIZE, SOURCE_LENGTH, TOKENS
 from edgevit.measure.process import WorkerProcess
 from edgevit.measure.writing import REREADING, Loop, generation_times
 
@@ -57,6 +57,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     opener: str = protocol.DEFAULT_OPENER
     texts: Texts | None = None
     """None for a model of images."""
+    pixels: bool = False
+    """Takes raw images of any size, and prepares them inside."""
 
     @property
     def name(self) -> str:
@@ -260,8 +262,11 @@ def _in_turn(
 
 
 def dimensions_of(subject: Subject, options: BenchOptions) -> dict[str, int]:
-    """Sizes of the lengths of texts, unless the options give others."""
+    """Sizes of raw images, or of the lengths of texts, unless the options give others."""
     texts = subject.texts
+    if subject.pixels:
+        height, width = options.image_size or IMAGE_SIZE
+        return {"height": height, "width": width, **options.dimensions}
     if texts is None:
         return options.dimensions
     lengths = {"source_length": texts.source_length(options), "target_length": max(1, texts.tokens(options))}

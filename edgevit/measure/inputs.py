@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgevit.errors import InputError
+from edgevit.types import PIXELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +47,8 @@ def random_inputs(
     dimensions: dict[str, int],
     vocabulary: dict[str, int] | None = None,
 ) -> Arrays:
-    """Standard normal floats; ones for masks; ids below the `vocabulary` of their input, or else 0 or 1.
+    """Standard normal floats; ones for masks; bytes for pixels; ids below the `vocabulary` of their input, or else 0
+    or 1.
 
     Every vocabulary has the ids 0 and 1.
     """
@@ -57,6 +59,8 @@ def random_inputs(
         shape, dtype = input_shape(spec, batch_size, dimensions), np.dtype(spec.dtype)
         if dtype.kind == "f":
             inputs[spec.name] = generator.standard_normal(shape, dtype=np.float32).astype(dtype, copy=False)
+        elif spec.name == PIXELS:
+            inputs[spec.name] = generator.integers(0, 256, size=shape, dtype=np.uint8)
         elif _is_mask(spec):
             inputs[spec.name] = np.ones(shape, dtype=dtype)
         else:

@@ -6,6 +6,8 @@ from edgevit.errors import InputError
 from edgevit.types import Value
 
 SOURCE_LENGTH, TOKENS, BEAMS = 16, 32, (1, 4)
+IMAGE_SIZE = (480, 640)
+"""What cameras have given for decades, and about what a photograph is scaled to before it is stored in a data set."""
 
 
 class BenchOptions(Value, frozen=True, kw_only=True):
@@ -29,6 +31,8 @@ class BenchOptions(Value, frozen=True, kw_only=True):
     warmup_seconds: float = 0.5
     dimensions: dict[str, int] = {}
     """Sizes of dynamic dimensions other than the batch, by name."""
+    image_size: tuple[int, int] | None = None
+    """(height, width) of the images for builds with the preprocessing inside; None: `IMAGE_SIZE`."""
     source_length: int | None = None
     """Tokens of each source, for models of texts; None: `SOURCE_LENGTH`, or the most that the model takes."""
     tokens: int | None = None
@@ -49,6 +53,7 @@ def check(options: BenchOptions) -> None:
         "rounds": (options.rounds,),
         "source_length": () if options.source_length is None else (options.source_length,),
         "beams": options.beams,
+        "image_size": options.image_size or (),
         "streams": () if options.streams is None else (options.streams,),
     }
     for name, values in counts.items():

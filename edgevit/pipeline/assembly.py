@@ -22,10 +22,12 @@ from edgevit.bundle import (
     Manifest,
     describe_directory,
     describe_file,
+    inputs_of,
     open_bundle,
     write_golden,
     write_manifest,
 )
+from edgevit.errors import InputError
 from edgevit.files import check_relative
 from edgevit.measure import BenchOptions, describe_machine
 from edgevit.measure.bench import bench_builds, subjects_of
@@ -37,6 +39,7 @@ from edgevit.pipeline.evaluation import LOGITS
 from edgevit.pipeline.feeding import part_inputs
 from edgevit.pipeline.golden import golden_samples
 from edgevit.pipeline.parts import WHOLE, split
+from edgevit.pipeline.pixels import pixel_signature, wants_pixels
 from edgevit.pipeline.proof import build_rungs
 from edgevit.pipeline.stages import requires_any
 from edgevit.quantize.plan_file import write_plan
@@ -136,7 +139,8 @@ def _write_evidence(draft: Draft, stage: Path) -> tuple[Arrays, Arrays]:
         shutil.copyfile(path, stage / name)
     evaluation = draft.evaluation
     count = min(draft.recipe.trace.batch or draft.recipe.parity.golden, len(evaluation.samples))
-    inputs, outputs = golden_samples(evaluation, count)
+    pixels = any(wants_pixels(draft.recipe.options.get(text, {})) for text in draft.built)
+    inputs, outputs = golden_samples(evaluation, count, pixels=pixels)
     write_golden(stage / GOLDEN, inputs, outputs)
     kept = dict(evaluation.reference)
     if sum(values.nbytes for values in kept.values()) > REFERENCE_LIMIT and evaluation.generation is not None:
@@ -206,11 +210,12 @@ def _build(draft: Draft, text: str, stage: Path, machine_of: object) -> Build:
     name, precision = parse_target(text)
     target = get_target(name)
     options = msgspec.json.decode((draft.built[text] / "options.json").read_bytes(), type=dict[str, str])
+    signature = _signature(draft)
     return Build(
         target=name,
         precision=precision,
         files=describe_directory(stage, stage / f"{name}-{precision}"),
-        signature=_signature(draft),
+        signature=pixel_signature(signature) if wants_pixels(options) else signature,
         parts=tuple(BuildPart(name=part, signature=draft.graphs[part].signature) for part in draft.graphs if part),
         engine=Engine(name=name, version=target.availability().version),
         machine=machine_of,  # type: ignore[arg-type]
@@ -277,7 +282,14 @@ def bench_options(recipe: Recipe) -> BenchOptions:
 
 
 def with_lengths(options: BenchOptions, manifest: Manifest) -> BenchOptions:
-    """The options with a size for each dynamic one of a model that has none yet and is not named as a text's are."""
+    """The options with a size for each dynamic one of a model that has none yet and is not named as a text's are.
+
+    Raises InputError for the size of images where no build takes any.
+    """
+    if options.image_size is not None and not any(build.takes_pixels for build in manifest.builds):
+        raise InputError(
+            "expected builds that take images of any size for image_size, found none; export with --input pixels"
+        )
     named = {dim for spec in manifest.signature.inputs for dim in spec.shape[1:] if isinstance(dim, str)}
     if isinstance(manifest.preprocess, TextPreprocess):
         named -= TEXT_LENGTHS
@@ -309,7 +321,7 @@ def _finished(
         try:
             execution = session.execution()
             inputs, outputs = golden
-            found = session.run(inputs)
+            found = session.run(inputs_of(build, inputs))
             name = build.signature.outputs[0].name
             closeness = float(sqnr_db(outputs[name], found[name])) if np.isfinite(found[name]).all() else None
         finally:

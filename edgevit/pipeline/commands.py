@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from edgevit.bundle import GOLDEN, open_bundle, read_golden, verify_files
+from edgevit.bundle import GOLDEN, inputs_of, open_bundle, read_golden, verify_files
 from edgevit.errors import BundleError, EdgevitError, InputError, MeasureError, UnavailableError
 from edgevit.measure import BenchOptions
 from edgevit.measure.bench import bench as bench_bundle
@@ -154,7 +154,7 @@ def _check_build(bundle: Bundle, build: Build, inputs: Arrays, outputs: Arrays) 
     try:
         session = open_session(bundle, build, OpenOptions())
         try:
-            found = session.run(inputs)
+            found = session.run(inputs_of(build, inputs))
         finally:
             session.close()
     except EdgevitError as error:

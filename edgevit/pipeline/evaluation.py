@@ -17,7 +17,7 @@ from edgevit.graph.execute import Executor
 from edgevit.parity.sequences import Written, forced
 from edgevit.pipeline.feeding import source_tokenizer, target_tokenizer
 from edgevit.pipeline.translators import TorchTranslator, settings_of
-from edgevit.sets import batches
+from edgevit.sets import batches, raw_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -60,6 +60,11 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
             labels=self.labels if known else None,
             tokenizer=self.tokenizer,
         )
+
+    def raw_batches(self) -> Iterator[Batch]:
+        """The same samples as raw images of whatever size, for builds with the preprocessing inside."""
+        known = self.samples.labelled and bool(self.samples.labels)
+        return raw_batches(self.samples, self.batch, labels=self.labels if known else None)
 
     def reference_of(self) -> Callable[[Arrays], Arrays]:
         """The reference as a function of the batches in order: it hands out the stored outputs."""

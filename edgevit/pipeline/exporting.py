@@ -18,6 +18,7 @@ from edgevit.pipeline.assembly import Draft, assemble, bench_options
 from edgevit.pipeline.compiled import simulated_rungs
 from edgevit.pipeline.evaluation import evaluated
 from edgevit.pipeline.parts import part_models, split
+from edgevit.pipeline.pixels import check_input, check_model, own_options
 from edgevit.pipeline.proof import comparison, stage_rungs
 from edgevit.pipeline.stages import (
     PLANNED,
@@ -89,6 +90,7 @@ def export(
     """
     options, progress, out = options or ExportOptions(), progress or Silent(), Path(out)
     _check_settings(recipe)
+    recipe = _with_precisions(recipe)
     targets, unavailable = _targets(recipe)
     _check_target_options(targets, recipe, ())
     _check_packages()
@@ -110,6 +112,7 @@ def _draft(recipe: Recipe, targets: tuple[str, ...], bench: Workbench, progress:
         _check_quantizable(model, targets)
         _check_model(model, targets)
         evaluation_set, calibration_set = _sets(model, recipe, targets)
+        check_model(model, evaluation_set, targets, recipe)
     for note in model.notes:
         progress.note(f"{model.name}: {note}")
     graphs = lowered(bench, model, recipe, progress)
@@ -157,9 +160,11 @@ def _check_target_options(targets: tuple[str, ...], recipe: Recipe, signatures: 
     """What a target's own `check_options` has against its options, before an hour of work and not after it."""
     for text in targets:
         name, precision = parse_target(text)
+        options = recipe.options.get(text, {})
+        check_input(text, options)
         check = getattr(get_target(name), "check_options", None)
         if check is not None:
-            check(precision, recipe.options.get(text, {}), signatures)
+            check(precision, own_options(get_target(name), options), signatures)
 
 
 def _check_model(model: FloatModel, targets: tuple[str, ...]) -> None:
@@ -223,6 +228,12 @@ def _check_quantizable(model: FloatModel, targets: tuple[str, ...]) -> None:
             f"expected a float model for {', '.join(wanted)}, found quantization in {model.name} already; hand in the "
             "float model, or build the file as it is with --target T:float32"
         )
+
+
+def _with_precisions(recipe: Recipe) -> Recipe:
+    """Options of a target that is named without a precision are those of the build that it stands for."""
+    options = {":".join(parse_target(text)): given for text, given in recipe.options.items()}
+    return msgspec.structs.replace(recipe, options=options)
 
 
 def _targets(recipe: Recipe) -> tuple[tuple[str, ...], dict[str, str]]:

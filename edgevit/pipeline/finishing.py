@@ -14,6 +14,7 @@ from edgevit.bundle import (
     MANIFEST,
     Bundle,
     describe_directory,
+    inputs_of,
     open_bundle,
     read_golden,
     write_manifest,
@@ -185,5 +186,5 @@ def _finished(bundle: Bundle, build: Build) -> tuple[Build, FinishedBuild]:
 def _golden(bundle: Bundle, build: Build, run: Callable[[Arrays], Arrays]) -> float | None:
     inputs, outputs = read_golden(bundle.root / GOLDEN)
     name = build.signature.outputs[0].name
-    found = run(inputs)[name]
+    found = run(inputs_of(build, inputs))[name]
     return float(sqnr_db(outputs[name], found)) if np.isfinite(found).all() else None

@@ -13,17 +13,20 @@ from edgevit.parity.sequences import SequenceOptions, compare_sequences
 from edgevit.parity.statistics import Margin
 from edgevit.parity.verdict import Budget
 from edgevit.pipeline.parts import WHOLE
+from edgevit.pipeline.pixels import OnRawImages, pixel_difference
 from edgevit.pipeline.translators import Graphs, SessionTranslator
 from edgevit.runtime.parts import PartsSession
 from edgevit.runtime.selection import open_session, why_not_here
 from edgevit.runtime.translate import written
 from edgevit.targets.base import OpenOptions
+from edgevit.types import ImagePreprocess
 
 if TYPE_CHECKING:
     from edgevit.bundle import Bundle
     from edgevit.parity.ladder import Runnable
     from edgevit.pipeline.evaluation import Evaluation
     from edgevit.progress import Progress
+    from edgevit.targets.base import EngineSession
     from edgevit.types import Build, OnnxModel, Rung
 
 
@@ -73,10 +76,30 @@ def build_rungs(
             continue
         session = open_session(bundle, build, OpenOptions())
         try:
-            rungs.append(session_rung(stage, session, evaluation, options, progress))
+            if build.takes_pixels:
+                rungs.append(_pixel_rung(stage, (bundle, build, session), evaluation, options, progress))
+            else:
+                rungs.append(session_rung(stage, session, evaluation, options, progress))
         finally:
             session.close()
     return tuple(rungs)
+
+
+def _pixel_rung(
+    stage: Stage,
+    opened: tuple[Bundle, Build, EngineSession],
+    evaluation: Evaluation,
+    options: ComparisonOptions,
+    progress: Progress,
+) -> Rung:
+    """The rung of a build that reads raw images, with what its own preprocessing makes of them."""
+    bundle, build, session = opened
+    spec = bundle.manifest.preprocess
+    assert isinstance(spec, ImagePreprocess)
+    stage = msgspec.structs.replace(stage, session=OnRawImages(session, build, spec))
+    with progress.task(f"parity of {stage.name} on raw images", len(evaluation.samples)) as advance:
+        found = climb(evaluation.raw_batches(), evaluation.reference_of(), [stage], options, progress=advance)[0]
+    return msgspec.structs.replace(found, preprocessing=pixel_difference(bundle, build, evaluation.samples))
 
 
 def session_rung(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,6 +24,7 @@ from edgevit.pipeline.parts import (
     split,
     whole_digest,
 )
+from edgevit.pipeline.pixels import OPTION, own_options, preprocessing_alone, source_with_pixels, wants_pixels
 from edgevit.pipeline.translators import settings_of
 from edgevit.quantize.calibrate import CalibrationOptions, calibrate
 from edgevit.quantize.choose import choose_plan
@@ -35,7 +37,7 @@ from edgevit.sets import take
 from edgevit.targets import get_target, parse_target
 from edgevit.targets.base import BuildSource
 from edgevit.targets.processor import INT8_DOT_PRODUCTS, instruction_sets, multiplies_int8_exactly
-from edgevit.types import TextPreprocess
+from edgevit.types import PREPROCESSING, TextPreprocess
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -283,7 +285,7 @@ def built(
             for part, source in sources.items():
                 files = folder / "files" / part
                 files.mkdir(parents=True)
-                used[part] = target.build(source, precision, options, files)
+                used[part] = _built_part(source, model, text, options, files)
             if complete is not None:
                 graphs = {part: source.onnx.signature for part, source in sources.items()}
                 used[WHOLE] = used.get(WHOLE, {}) | complete(model, graphs, folder / "files")
@@ -293,6 +295,7 @@ def built(
     digests = {part: one.quantized.digest if narrow and one.quantized else "" for part, one in sources.items()}
     inputs: dict[str, object] = {
         "target": text,
+        **({"preprocess": msgspec.to_builtins(model.preprocess)} if wants_pixels(options) else {}),
         "version": target.availability().version,
         "options": options,
         "onnx": whole_digest({part: source.onnx.digest for part, source in sources.items()}),
@@ -302,6 +305,24 @@ def built(
         about = (model.name, model.task, model.labels, model.preprocess, model.generation)
         inputs["model"] = msgspec.to_builtins(about)
     return bench.stage(f"build-{name}-{precision}", inputs, produce)
+
+
+def _built_part(
+    source: BuildSource, model: FloatModel, text: str, options: dict[str, str], files: Path
+) -> dict[str, str]:
+    """The engine's files of one part; returns the options that were really used."""
+    name, precision = parse_target(text)
+    target = get_target(name)
+    own = own_options(target, options)
+    if not wants_pixels(options):
+        return target.build(source, precision, own, files)
+    graphs = files.with_name("graphs")
+    used = target.build(source_with_pixels(source, model.preprocess, graphs), precision, own, files)
+    alone = preprocessing_alone(source, model.preprocess, graphs)
+    (files / PREPROCESSING).mkdir()
+    target.build(alone, precision, own, files / PREPROCESSING)
+    shutil.rmtree(graphs)
+    return {**used, OPTION: options[OPTION]}
 
 
 def together(used: dict[str, dict[str, str]]) -> dict[str, str]:

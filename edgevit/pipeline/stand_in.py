@@ -24,16 +24,18 @@ from edgevit.pipeline.evaluation import (
     without_labels,
     write_translations,
 )
+from edgevit.pipeline.pixels import OnRawImages
 from edgevit.pipeline.translators import SessionTranslator, untrained_settings
 from edgevit.preprocess import open_tokenizer
 from edgevit.runtime.parts import PartsSession
 from edgevit.runtime.selection import open_session, runnable
 from edgevit.sets import label_places, open_set, take, with_label_map
 from edgevit.targets.base import OpenOptions
-from edgevit.types import TextPreprocess
+from edgevit.types import ImagePreprocess, TextPreprocess
 
 if TYPE_CHECKING:
     from edgevit.bundle import Bundle, Manifest
+    from edgevit.parity.ladder import Runnable
     from edgevit.preprocess import Tokenizer
     from edgevit.progress import Progress
     from edgevit.sets import SampleSet
@@ -140,7 +142,8 @@ def _float_build(bundle: Bundle) -> Build:
             f"expected a float32 build in {bundle.root} to stand in for the reference on another set, found none; "
             "export with openvino:float32 or use the set it was judged on"
         )
-    return floats[0]
+    # The reference has the ordinary preprocessing in front of it wherever a build does.
+    return min(floats, key=lambda build: build.takes_pixels)
 
 
 def _outputs(bundle: Bundle, evaluation: Evaluation, progress: Progress) -> Arrays:
@@ -150,8 +153,12 @@ def _outputs(bundle: Bundle, evaluation: Evaluation, progress: Progress) -> Arra
     try:
         with progress.task(f"reference by {build.name}", len(evaluation.samples)) as advance:
             done = 0
-            for batch in evaluation.batches():
-                for key, value in session.run(batch.inputs).items():
+            stage: Runnable = session
+            stream = evaluation.batches()
+            if build.takes_pixels and isinstance(evaluation.preprocess, ImagePreprocess):
+                stage, stream = OnRawImages(session, build, evaluation.preprocess), evaluation.raw_batches()
+            for batch in stream:
+                for key, value in stage.run(batch.inputs).items():
                     collected[key].append(value)
                 done += len(batch)
                 advance(done)

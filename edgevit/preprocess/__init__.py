@@ -10,6 +10,7 @@ from edgevit.preprocess.images import (
     image_tensor,
     images_batch,
     load_image,
+    raw_pixels,
 )
 from edgevit.preprocess.texts import Tokens, check_text_preprocess, padded, texts_batch, tokenize
 from edgevit.preprocess.tokenizer import Tokenizer, open_tokenizer, vocabulary_size
@@ -29,6 +30,7 @@ __all__ = [
     "load_image",
     "open_tokenizer",
     "padded",
+    "raw_pixels",
     "texts_batch",
     "tokenize",
     "vocabulary_size",

@@ -130,14 +130,18 @@ def image_tensor(image: Source, spec: ImagePreprocess) -> FloatArray:
     mode = "L" if spec.mode == "L" else "RGB"
     converted = loaded if loaded.mode == mode else loaded.convert(mode)
     place = geometry(loaded.height, loaded.width, spec)
-    # Pillow resizes rows first, so its intermediate image is as high as the source and as wide as the result.
+    # The intermediate image is as high as the source and as wide as the result.
     largest = place.width * max(place.height, loaded.height)
     if largest > MAX_PIXELS:
         raise PreprocessError(
             f"{_name_of(image)}: resizing {loaded.width}x{loaded.height} to {place.width}x{place.height} needs "
             f"{largest} pixels, the limit is {MAX_PIXELS}; crop the image to a less extreme shape first"
         )
-    resized = converted.resize((place.width, place.height), Image.Resampling[spec.interpolation.upper()])
+    # Rows first, then columns, each rounded to eight bits. Pillow 13 begins with the columns of an image that loses
+    # more than twice as much height as width, and is up to 20 levels from every version before it there.
+    filtered = Image.Resampling[spec.interpolation.upper()]
+    resized = converted.resize((place.width, converted.height), filtered)
+    resized = resized.resize((place.width, place.height), filtered)
     height, width = spec.size
     cropped = resized.crop((place.left, place.top, place.left + width, place.top + height))
     pixels = np.asarray(cropped, dtype=np.float32).reshape(height, width, len(spec.mode))
@@ -148,6 +152,12 @@ def image_tensor(image: Source, spec: ImagePreprocess) -> FloatArray:
     std = np.asarray(spec.std, dtype=np.float32)[:, None, None]
     result: FloatArray = (tensor - mean) / std
     return result
+
+
+def raw_pixels(image: Source) -> NDArray[np.uint8]:
+    """One image as uint8 (height, width, 3), RGB, upright, not resized. Raises PreprocessError as `load_image`."""
+    loaded = load_image(image)
+    return np.asarray(loaded if loaded.mode == "RGB" else loaded.convert("RGB"))
 
 
 def images_batch(images: Sequence[Source], spec: ImagePreprocess) -> FloatArray:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgevit.report import formats
 from edgevit.report.data import ReportData, without_accuracy
-from edgevit.report.details import drift_caption, drift_text
+from edgevit.report.details import drift_caption, drift_text, images_caption
 from edgevit.report.facts import BuildFacts, build_facts
 from edgevit.report.rows import VERDICT_TONES, Cell, Column, Table, used, verdict_cell
 
@@ -62,6 +62,7 @@ def ladder(parity: ParityReport) -> Table:
         (Column("gained"), [Cell(str(rung.flips.gained)) if rung.flips else Cell() for rung in rungs]),
         (Column("SQNR", "dB"), [_sqnr(rung) for rung in rungs]),
         (Column("KL", "nats"), [_divergence(closeness) for closeness in close]),
+        (Column("pixels", "levels"), [_own_pixels(rung) for rung in rungs]),
     ]
     return used("ladder", _ladder_caption(shown), columns, spare=("KL", "gained", "lost", "chrF", "next"))
 
@@ -217,6 +218,11 @@ def _next_token(rung: Rung) -> Cell:
     return Cell(formats.number(rung.tokens.agreement)) if rung.tokens else Cell()
 
 
+def _own_pixels(rung: Rung) -> Cell:
+    """The largest difference of a build's own preprocessing to the ordinary one, in levels of eight bits."""
+    return Cell() if rung.preprocessing is None else Cell(formats.number(rung.preprocessing.largest, 1))
+
+
 def _divergence(closeness: Closeness | None) -> Cell:
     return Cell() if closeness is None or closeness.kl_mean is None else Cell(formats.small(closeness.kl_mean))
 
@@ -289,5 +295,6 @@ def _bench_caption(bench: BenchReport) -> str:
     return (
         f"{', '.join([*settings, rounds])}, each build in its own process{where}. "
         "× f32: latency against the float32 build of the same target; cold: process start to first result."
+        + images_caption(bench)
         + drift_caption(bench)
     )

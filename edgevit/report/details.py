@@ -50,9 +50,20 @@ def bench_table(bench: BenchReport) -> Table:
         f"Each build in its own process, {formats.count(bench.rounds, 'interleaved round')}, "
         f"{formats.duration(bench.seconds)} per build and setting. Ratios are of medians, to the float32 build; "
         "cold start is from the start of the process to the first result, cached with the engine's compile cache warm."
+        + images_caption(bench)
         + drift_caption(bench)
     )
     return used("measurements", caption, columns)
+
+
+def images_caption(bench: BenchReport) -> str:
+    """Which builds do their own preprocessing, on images of which size."""
+    sizes = {entry.image_size for entry in bench.entries if entry.image_size is not None}
+    if not sizes:
+        return ""
+    inside = dict.fromkeys(formats.clean(entry.name, 80) for entry in bench.entries if entry.image_size is not None)
+    given = " or ".join(f"{height} x {width}" for height, width in sorted(sizes))
+    return f" {', '.join(inside)}: raw images of {given} pixels, their preprocessing is in every figure."
 
 
 def drift_caption(bench: BenchReport) -> str:
@@ -132,10 +143,20 @@ def ladder_table(parity: ParityReport) -> Table:
                 for c in close
             ],
         ),
+        (Column("own preprocessing", "levels"), [preprocessing_cell(rung) for rung in rungs]),
         (Column("largest error"), [Cell() if c is None else Cell(formats.small(c.max_abs_error)) for c in close]),
         (Column("samples"), [Cell(formats.number(rung.samples, 0)) if rung.samples else Cell() for rung in rungs]),
     ]
     return used("ladder", _ladder_caption(shown), columns)
+
+
+def preprocessing_cell(rung: Rung) -> Cell:
+    """How far what a build makes of raw pixels is from the ordinary preprocessing."""
+    found = rung.preprocessing
+    if found is None:
+        return Cell()
+    largest = f"mean {formats.small(found.mean)} on {formats.count(found.images, 'image')}"
+    return Cell(formats.number(found.largest, 1), largest)
 
 
 def _ladder_caption(parity: ParityReport) -> str:

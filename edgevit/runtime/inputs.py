@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgevit.errors import InputError
+from edgevit.types import PIXELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -91,4 +92,6 @@ def _row(mask: NDArray[Any]) -> list[int]:
 
 def _wrong_shape(spec: TensorSpec, found: tuple[int, ...]) -> InputError:
     expected = ", ".join(str(dim) for dim in spec.shape)
-    return InputError(f"expected {spec.name} of shape ({expected}) with no empty dimension, found {found}")
+    channels_first = spec.name == PIXELS and len(found) == 4 and found[1] == 3
+    more = ", which has the channels first; hand over frames as the camera gives them" if channels_first else ""
+    return InputError(f"expected {spec.name} of shape ({expected}) with no empty dimension, found {found}{more}")

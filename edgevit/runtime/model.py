@@ -13,11 +13,12 @@ from edgevit.files import inside
 from edgevit.runtime.classify import Classification, classify
 from edgevit.runtime.inputs import InputCheck, TextCheck
 from edgevit.runtime.parts import PartsSession
+from edgevit.runtime.pixels import as_pixels, check_pixels, run_images
 from edgevit.runtime.selection import best, open_session
 from edgevit.runtime.texts import Tagging, tagging, text_batches, text_class
 from edgevit.runtime.translate import Changes, Translation, as_arrays, generated, settings_for, stream, translation
 from edgevit.targets.base import OpenOptions
-from edgevit.types import ImagePreprocess, TextPreprocess
+from edgevit.types import PIXELS, TextPreprocess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from edgevit.bundle import Bundle
     from edgevit.preprocess import Tokenizer
     from edgevit.targets.base import EngineSession
-    from edgevit.types import Arrays, Build, Generation, Signature
+    from edgevit.types import Arrays, Build, Generation, ImagePreprocess, Signature
 
 
 LARGEST_BATCH = 32
@@ -91,11 +92,15 @@ class Model:
         """Named arrays in, named arrays out, as the signature has them; a dynamic batch takes any size.
 
         Raises InputError for a missing or unknown input, a wrong dtype or a wrong shape; for models of texts also for
-        ids and lengths that the model does not have and a mask that no padding makes.
+        ids and lengths that the model does not have and a mask that no padding makes; for builds that hold the
+        preprocessing for images that cannot be resized.
         """
         self._check(inputs)
-        if isinstance(self._bundle.manifest.preprocess, TextPreprocess):
+        spec = self._bundle.manifest.preprocess
+        if isinstance(spec, TextPreprocess):
             self._check_text(inputs)
+        elif self.build.takes_pixels:
+            check_pixels(inputs[PIXELS], spec)
         return self._session.run(inputs)
 
     def generate(
@@ -140,7 +145,7 @@ class Model:
         items = list(item) if many else [item]
         changes = Changes(beams=beams, max_length=max_length, length_penalty=length_penalty)
         limit = self._check.fixed_batch
-        if limit and len(items) % limit:
+        if limit and len(items) % limit and not self.build.takes_pixels:
             raise InputError(
                 f"expected a multiple of {limit} inputs for this build of fixed batch {limit}, found {len(items)}"
             )
@@ -166,11 +171,15 @@ class Model:
     def _see(self, items: list[Any], spec: ImagePreprocess, top: int) -> list[Any]:
         from edgevit.preprocess import images_batch
 
-        manifest = self._bundle.manifest
-        step = self._check.fixed_batch or LARGEST_BATCH
+        manifest, batch = self._bundle.manifest, self._check.fixed_batch
+        step = batch or LARGEST_BATCH
         results: list[Any] = []
         for start in range(0, len(items), step):
-            outputs = self._session.run({spec.input: images_batch(items[start : start + step], spec)})
+            some = items[start : start + step]
+            if self.build.takes_pixels:
+                outputs = run_images(self._session.run, [as_pixels(item) for item in some], spec, batch)
+            else:
+                outputs = self._session.run({spec.input: images_batch(some, spec)})
             first = outputs[self.signature.outputs[0].name]
             if manifest.task == "image-classification":
                 results.extend(classify(row, manifest.labels, top) for row in first)

@@ -1,6 +1,6 @@
 """Calibration and evaluation sets: images and texts on disk to named samples."""
 
-from edgevit.sets.batches import Batch, batches, unpadded_batches
+from edgevit.sets.batches import Batch, batches, raw_batches, unpadded_batches
 from edgevit.sets.iterable import as_set
 from edgevit.sets.label_map import read_label_map, with_label_map
 from edgevit.sets.opening import SetManifest, open_set
@@ -29,6 +29,7 @@ __all__ = [
     "label_indices",
     "label_places",
     "open_set",
+    "raw_batches",
     "read_label_map",
     "require_labels",
     "skip_corrupt",

@@ -10,11 +10,11 @@ import msgspec
 import numpy as np
 
 from edgevit.errors import SetError
-from edgevit.preprocess import check_preprocess, check_text_preprocess, image_tensor, padded, tokenize
+from edgevit.preprocess import check_preprocess, check_text_preprocess, image_tensor, padded, raw_pixels, tokenize
 from edgevit.sets.prepared import tensor_of
 from edgevit.sets.reading import WORKERS, read_each
 from edgevit.sets.select import label_indices, label_places
-from edgevit.types import UNTAGGED, TextPreprocess
+from edgevit.types import PIXELS, UNTAGGED, TextPreprocess
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +33,7 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
     none; of translations the text. None for each sample of an unlabelled set."""
     inputs: Arrays
     """One array, named by `ImagePreprocess.input`: float32 (samples, channels, height, width). Of texts two, named by
-    `TextPreprocess`: int64 (samples, length)."""
+    `TextPreprocess`: int64 (samples, length). Of raw images one, `PIXELS`: objects (samples,), see `raw_batches`."""
     words: NDArray[np.bool_] | None = None
     """Of texts: (samples, length), whether a token is the first of a word."""
     lengths: tuple[int, ...] | None = None
@@ -78,6 +78,29 @@ def batches(
     check_preprocess(preprocess)
     truth = label_indices(samples, known)
     return _images(samples, preprocess, batch_size, truth, workers)
+
+
+def raw_batches(
+    samples: SampleSet, batch_size: int, *, labels: Sequence[str] | None = None, workers: int = WORKERS
+) -> Iterator[Batch]:
+    """The images of a set in its order as they are: the input `PIXELS` holds objects, uint8 (height, width, 3) each.
+
+    Raises SetError at once for samples that are no images, and as `batches` does.
+    """
+    if samples.kind != "image":
+        raise SetError(
+            f"set {samples.name!r}: expected images, which a build with the preprocessing inside reads, found "
+            f"{samples.kind}s; give another SET"
+        )
+    truth = label_indices(samples, samples.labels if labels is None else labels)
+    found = read_each(samples.name, samples.samples, lambda one: raw_pixels(one.image()), workers, batch_size + workers)
+    for start in range(0, len(samples), batch_size):
+        part = slice(start, start + batch_size)
+        names = tuple(sample.name for sample in samples.samples[part])
+        held = np.empty(len(names), dtype=object)
+        for place, image in enumerate(islice(found, len(names))):
+            held[place] = image
+        yield Batch(names=names, labels=truth[part], inputs={PIXELS: held})
 
 
 def unpadded_batches(

@@ -15,7 +15,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgevit.types import Arrays, Build, Engine, Execution, FloatModel, OnnxModel, Precision, QuantPlan, Signature
+    from edgevit.types import (
+        Arrays,
+        Build,
+        Engine,
+        Execution,
+        FloatModel,
+        OnnxModel,
+        Precision,
+        QuantPlan,
+        Signature,
+    )
 
 
 class ClosedSession(InputError):  # noqa: N818 - it names a state of the session
@@ -102,6 +112,9 @@ class Target(Protocol):
     Three functions more are called where a target has them: `check_model(model)`, before anything is built;
     `complete(model, graphs, out) -> options`, once the parts of a build are in `out`, for what lies around them; and
     `part_opener(directory, build, options)`, which opens all parts at once and gives `open_parts` each of them.
+
+    One whose builds can hold the preprocessing of images has a name `pixels` too, which is True.
+    It then gets graphs whose input is `types.PIXELS`; `check_pixels(precision, options)` says before which it cannot.
     """
 
     name: str

@@ -17,7 +17,7 @@ from edgevit.errors import BuildError, BundleError, InputError, UnavailableError
 from edgevit.targets.base import ClosedSession, OpenOptions
 from edgevit.targets.execution import int8_execution
 from edgevit.targets.installed import installed_version, with_exporter
-from edgevit.types import Engine, ExecutedLayer, Execution
+from edgevit.types import PREPROCESSING, Engine, ExecutedLayer, Execution
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 name = "onnxruntime"
 precisions: tuple[Precision, ...] = ("float32", "int8", "int8d", "int8w")
+pixels = True
 
 MODEL = "model.onnx"
 PROVIDER = "CPUExecutionProvider"
@@ -253,6 +254,8 @@ def _profiled_operators(path: Path, signature: Signature, options: Any) -> dict[
 
 def _layers(operators: dict[str, str], *, int8: bool) -> Iterable[ExecutedLayer]:
     for node, operator in operators.items():
+        if node.startswith(f"{PREPROCESSING}."):  # no layer: its weights are computed
+            continue
         if operator in INT8_OPERATORS:
             yield ExecutedLayer(name=_layer_name(node), requested="int8", executed="int8", kernel=operator)
         elif operator in FLOAT_OPERATORS:

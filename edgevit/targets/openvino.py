@@ -17,7 +17,7 @@ from edgevit.targets.execution import int8_execution
 from edgevit.targets.installed import installed_version
 from edgevit.targets.openvino_loop import OpenvinoLoop, Ports
 from edgevit.targets.processor import best_instruction_set, instruction_sets
-from edgevit.types import Engine, ExecutedLayer, Execution
+from edgevit.types import PIXELS, PREPROCESSING, Engine, ExecutedLayer, Execution
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 name = "openvino"
 precisions: tuple[Precision, ...] = ("float32", "float16", "bfloat16", "int8", "int8d", "int8w")
+pixels = True
 
 IR = "model.xml"
 BLOB = "model.blob"
@@ -77,6 +78,9 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
     model = _graph_of(source, precision, out)
     core = _core()
     hint = options.get("float_layers", HINTS[precision])
+    if model.signature.inputs[0].name == PIXELS:
+        check_pixels(precision, options)
+        hint = "f32"
     if hint == "auto":
         hint = "f32" if why_not("bfloat16") else "bf16"
     if hint == "bf16" and why_not("bfloat16"):
@@ -95,6 +99,15 @@ def build(source: BuildSource, precision: Precision, options: dict[str, str], ou
         (out / BLOB).write_bytes(compiled.export_model().getvalue())
         used["blob"] = "yes"
     return used
+
+
+def check_pixels(precision: Precision, options: dict[str, str]) -> None:
+    """Raises InputError for bfloat16: the resize would run in it too, and pixels be five levels off (2026.4.1)."""
+    if options.get("float_layers", HINTS[precision]) == "bf16":
+        raise InputError(
+            f"expected float layers in float32 for openvino:{precision} with input=pixels, found bfloat16, which would "
+            "round the pixels; build float32 or int8, or leave the preprocessing to the application (input=array)"
+        )
 
 
 def _graph_of(source: BuildSource, precision: Precision, out: Path) -> OnnxModel:
@@ -259,7 +272,8 @@ def _requested(model: Any) -> dict[str, str]:
     """Layer name to int8 or float32 from the IR: int8 where the weight is stored in eight bits."""
     layers: dict[str, str] = {}
     for operation in model.get_ordered_ops():
-        if operation.get_type_name() not in LAYER_TYPES:
+        inside = operation.get_friendly_name().startswith(f"{PREPROCESSING}.")  # no layer: its weights are computed
+        if operation.get_type_name() not in LAYER_TYPES or inside:
             continue
         weight = _constant(operation)
         if weight is not None:

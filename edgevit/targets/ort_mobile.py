@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from edgevit.targets.base import Availability, BuildSource, OpenOptions
     from edgevit.types import Build, Precision
 
-__all__ = ["availability", "build", "name", "open", "precisions", "why_not"]
+__all__ = ["availability", "build", "name", "open", "pixels", "precisions", "why_not"]
 
 name = "ort-mobile"
 precisions: tuple[Precision, ...] = ("float32", "int8")
+pixels = onnxruntime.pixels
 
 MODEL = "model.ort"
 CONFIG = "required_operators_and_types.config"

@@ -30,13 +30,14 @@ from edgevit.types.parity import (
     LayerParity,
     LengthBin,
     ParityReport,
+    PixelDifference,
     Rung,
     TaskComparison,
     TokenAgreement,
     WorstSample,
 )
 from edgevit.types.plan import CalibrationStats, ChannelStats, LayerPlan, QuantPlan, SkippedLayer
-from edgevit.types.preprocessing import Generation, ImagePreprocess, Preprocess, TextPreprocess
+from edgevit.types.preprocessing import PIXELS, PREPROCESSING, Generation, ImagePreprocess, Preprocess, TextPreprocess
 from edgevit.types.signature import PRECISIONS, UNTAGGED, Precision, Signature, Task, TensorSpec, Value, Verdict
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
 
 __all__ = [
+    "PIXELS",
     "PRECISIONS",
+    "PREPROCESSING",
     "UNTAGGED",
     "BeamRate",
     "BenchEntry",
@@ -79,6 +82,7 @@ __all__ = [
     "MemoryAt",
     "OnnxModel",
     "ParityReport",
+    "PixelDifference",
     "Precision",
     "Preprocess",
     "QuantPlan",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgevit.types.preprocessing import PIXELS
 from edgevit.types.signature import Precision, Signature, Value, Verdict
 
 
@@ -90,3 +91,8 @@ class Build(Value, frozen=True, kw_only=True):
     @property
     def name(self) -> str:
         return f"{self.target}-{self.precision}"
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether the preprocessing of images is inside."""
+        return [spec.name for spec in self.signature.inputs] == [PIXELS]

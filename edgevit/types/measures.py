@@ -110,6 +110,8 @@ class BenchEntry(Value, frozen=True, kw_only=True):
     """The drift that the scatter from round to round makes by chance, at most, 19 times of 20; None for few rounds."""
     conditions: Conditions | None = None
     """Clock and temperature meanwhile; None where the system tells neither."""
+    image_size: tuple[int, int] | None = None
+    """(height, width) of the raw images, for builds with the preprocessing inside; it is in every figure then."""
     generation: GenerationTimes | None = None
     """For builds that write: their decoding loop. `latency` is then one call of encoder and decoder, teacher-forced."""
 

@@ -103,6 +103,14 @@ class LayerParity(Value, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class PixelDifference(Value, frozen=True, kw_only=True):
+    """How far a build's own preprocessing is from `edgevit.preprocess`, in levels of eight bits."""
+
+    images: int
+    largest: float
+    mean: float
+
+
 class Rung(Value, frozen=True, kw_only=True):
     """One comparison of the ladder: a stage or a build against the float reference."""
 
@@ -123,6 +131,8 @@ class Rung(Value, frozen=True, kw_only=True):
     """Of translations: under teacher forcing, as `closeness` is."""
     lengths: tuple[LengthBin, ...] = ()
     """Of texts: by the length of what was read."""
+    preprocessing: PixelDifference | None = None
+    """Of builds with the preprocessing inside, which are compared on raw images."""
     verdict: Verdict
     reason: str
     """Why this verdict, in one sentence; for `inconclusive` it says how many samples would do."""

@@ -6,6 +6,12 @@ from typing import Literal
 
 from edgevit.types.signature import Value
 
+PIXELS = "pixels"
+"""The input of a build that holds the preprocessing: uint8 (batch, height, width, 3), RGB, images of any one size."""
+
+PREPROCESSING = "preprocess"
+"""What the names of its nodes begin with, and the folder in which such a build has it by itself."""
+
 
 class ImagePreprocess(Value, frozen=True, kw_only=True, tag="image", tag_field="kind"):
     """How an image becomes one row of the model's input, shape (channels, height, width), float32.

@@ -64,7 +64,8 @@ def reference_tensor(image: Image.Image, size: int, crop_fraction: float, resamp
         width, height = goal, int(goal * height / width)
     else:
         width, height = int(goal * width / height), goal
-    resized = image.resize((width, height), resample)
+    # In two steps, so that every version of Pillow begins with the rows, as those did that models were scored with.
+    resized = image.resize((width, image.height), resample).resize((width, height), resample)
     left, top = round((width - size) / 2.0), round((height - size) / 2.0)
     pixels = np.array(resized.crop((left, top, left + size, top + size)))
     channels = [
