@@ -211,6 +211,34 @@ def test_the_cpp_program_prints_pythons_labels(program: Path, digits: Any, pictu
 
 
 @needs_compiler
+def test_the_cpp_program_hands_pixels_to_a_build_that_holds_the_preprocessing(
+    program: Path, raw: Any, pictures: list[Path]
+) -> None:
+    done = run_program(program, raw.bundle, *pictures)
+    assert done.returncode == 0, done.stderr
+    found = {}
+    for target in ("openvino:int8", "openvino:float16"):  # it takes the faster one
+        with edgevit.load(raw.bundle, target, threads=1) as model:
+            found[target] = [model.predict(path, top=1) for path in pictures]
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [row[1] for row in rows] in [[result.label for result in results] for results in found.values()]
+    off = [
+        max(abs(float(row[2]) - result.score) for row, result in zip(rows, results, strict=True))
+        for results in found.values()
+    ]
+    assert min(off) < 2e-5
+
+
+def test_frames_of_a_camera_go_into_the_engine_as_they_are(app: Any, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = sorted(raw.photos.rglob("*.png"))
+    frames = [app.Frame(path.parent.name, np.asarray(Image.open(path))) for path in photos]
+    with edgevit.load(raw.bundle, streams=2) as model:
+        monkeypatch.setattr(Image.Image, "resize", None)
+        outcomes = list(app.classified(frames, lambda picture: model.predict(picture, top=1), 2))
+    assert [outcome.result.label for outcome in outcomes] == [frame.name for frame in frames]
+
+
+@needs_compiler
 @pytest.mark.parametrize(
     "changes",
     [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,37 +17,8 @@ from edgevit.bundle import GOLDEN, open_bundle, read_golden
 from edgevit.errors import InputError
 from edgevit.types import PIXELS
 
-BUILDS = ("openvino:int8", "onnxruntime:int8", "openvino:float16")
 
-
-@dataclass(frozen=True)
-class Raw:
-    bundle: Path
-    photos: Path
-    """Class folders; no two images of one size."""
-
-
-@pytest.fixture(scope="module")
-def raw(once: Any, digits: Any, edgevit: Any, repository: Path) -> Raw:
-    def make(place: Path) -> None:
-        samples = sorted((repository / "calibration" / "samples").glob("*.png"))
-        for number, path in enumerate(samples * 3):
-            folder = place / "photos" / path.name[0]
-            folder.mkdir(parents=True, exist_ok=True)
-            with Image.open(path) as image:
-                larger = image.convert("RGB").resize((40 + 7 * number, 61 + 5 * number), Image.Resampling.BICUBIC)
-            larger.save(folder / f"{number}.png")
-        out = digits.resumed_at(place / "out")
-        targets = [argument for text in BUILDS for argument in ("--target", text)]
-        arguments = ["zoo:digits-vit", out, "--recipe", digits.recipe, *targets, "--input", "pixels"]
-        finished = edgevit("export", *arguments, "--evaluation", place / "photos")
-        assert finished.status == 0, finished.err
-
-    place = once("pixels", make)
-    return Raw(place / "out", place / "photos")
-
-
-def test_the_manifest_says_that_pixels_go_in(raw: Raw) -> None:
+def test_the_manifest_says_that_pixels_go_in(raw: Any) -> None:
     manifest = open_bundle(raw.bundle).manifest
     for build in manifest.builds:
         (given,) = build.signature.inputs
@@ -58,10 +28,10 @@ def test_the_manifest_says_that_pixels_go_in(raw: Raw) -> None:
         assert not [layer.name for layer in build.execution.layers if layer.name.startswith("preprocess")]
 
 
-def test_labels_are_those_of_the_ordinary_build(raw: Raw, digits: Any) -> None:
+def test_labels_are_those_of_the_ordinary_build(raw: Any, digits: Any) -> None:
     photos = sorted(raw.photos.rglob("*.png"))
     assert len({Image.open(path).size for path in photos}) == len(photos)
-    for target in BUILDS[:2]:
+    for target in raw.builds[:2]:
         with edgevit.load(raw.bundle, target) as inside, edgevit.load(digits.bundle, target) as outside:
             found, expected = inside.predict(photos), outside.predict(photos)
             frames = [np.asarray(Image.open(path)) for path in photos]
@@ -72,12 +42,12 @@ def test_labels_are_those_of_the_ordinary_build(raw: Raw, digits: Any) -> None:
 
 
 def test_parity_is_on_raw_images_and_shows_the_difference_of_the_preprocessing(
-    raw: Raw, inside: Callable[..., Any]
+    raw: Any, inside: Callable[..., Any]
 ) -> None:
     report = json.loads((raw.bundle / "report.json").read_text())
     rungs = {rung["name"]: rung for rung in report["parity"]["rungs"]}
     count = len(list(raw.photos.rglob("*.png")))
-    for text in BUILDS:
+    for text in raw.builds:
         rung = rungs[text.replace(":", "-")]
         assert rung["samples"] == count and rung["verdict"] != "failed"
         assert rung["preprocessing"]["images"] == count
@@ -91,7 +61,7 @@ def test_parity_is_on_raw_images_and_shows_the_difference_of_the_preprocessing(
         assert rung["closeness"]["sqnr_db"] == pytest.approx(rungs[rung["name"]]["closeness"]["sqnr_db"], abs=0.5)
 
 
-def test_golden_inputs_are_pixels_and_verify(raw: Raw, inside: Callable[..., Any], tmp_path: Path) -> None:
+def test_golden_inputs_are_pixels_and_verify(raw: Any, inside: Callable[..., Any], tmp_path: Path) -> None:
     inputs, outputs = read_golden(raw.bundle / GOLDEN)
     assert inputs[PIXELS].dtype == np.uint8 and inputs[PIXELS].shape[3] == 3
     assert len(inputs[PIXELS]) == len(inputs["pixel_values"]) == len(outputs["logits"])
@@ -99,12 +69,12 @@ def test_golden_inputs_are_pixels_and_verify(raw: Raw, inside: Callable[..., Any
     turned = tmp_path / "turned"
     shutil.copytree(raw.bundle, turned)
     alone = sorted(turned.glob("*/preprocess/*"))
-    assert {path.parent.parent.name for path in alone} == {text.replace(":", "-") for text in BUILDS}
+    assert {path.parent.parent.name for path in alone} == {text.replace(":", "-") for text in raw.builds}
     alone[0].write_bytes(b"damaged")
     assert inside("verify", turned).status == 1
 
 
-def test_bench_says_which_images_it_gave(raw: Raw, inside: Callable[..., Any]) -> None:
+def test_bench_says_which_images_it_gave(raw: Any, inside: Callable[..., Any]) -> None:
     quick = ["--seconds", "0.1", "--rounds", "1", "--cold-starts", "0", "--json", "--target", "onnxruntime:int8"]
     (entry,) = json.loads(inside("bench", raw.bundle, *quick, "--image-size", "48x64").out)["entries"]
     assert entry["image_size"] == [48, 64]
@@ -127,7 +97,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_what_is_no_image_is_refused(raw: Raw, what: str) -> None:
+def test_what_is_no_image_is_refused(raw: Any, what: str) -> None:
     pixels, complaint = BAD[what]
     with edgevit.load(raw.bundle, "onnxruntime:int8") as model, pytest.raises(InputError, match=complaint):
         model.run({PIXELS: pixels})

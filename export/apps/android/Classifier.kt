@@ -37,6 +37,8 @@ class Classifier(assets: AssetManager, folder: String = "bundle", precision: Str
             it.getString("target") == "ort-mobile" && it.getString("precision") == precision
         }
         requireNotNull(build) { "expected a build ort-mobile:$precision in this bundle, found none" }
+        val input = build.getJSONObject("options").optString("input")
+        require(input != "pixels") { "expected ort-mobile:$precision without its own preprocessing, found input=pixels" }
         require(build.getString("verdict") != "failed") { "ort-mobile:$precision is out of its parity budget" }
         val model = assets.open("$folder/ort-mobile-$precision/model.ort").use { it.readBytes() }
         session = environment.createSession(model, OrtSession.SessionOptions())

@@ -22,6 +22,31 @@ ov::CompiledModel compiled(ov::Core& core, const std::filesystem::path& bundle, 
                               ov::AnyMap{{"INFERENCE_PRECISION_HINT", hint}, {"PERFORMANCE_HINT", "LATENCY"}});
 }
 
+// Whether the preprocessing is inside the build, which then takes the image as it is.
+bool takes_pixels(const json::Value& build) {
+    const auto& options = build["options"];
+    return options.has("input") && options["input"].text == "pixels";
+}
+
+// The pixels as a batch of one, uint8 (1, height, width, 3), RGB; grey is three equal colours.
+std::vector<std::uint8_t> rgb_of(const Image& image) {
+    if (image.channels == 3) return image.bytes;
+    std::vector<std::uint8_t> pixels;
+    pixels.reserve(3 * image.bytes.size());
+    for (const std::uint8_t level : image.bytes) pixels.insert(pixels.end(), 3, level);
+    return pixels;
+}
+
+void classify_pixels(ov::InferRequest& request, const json::Value& manifest, const std::string& path) {
+    const Image image = read_pnm(path);
+    std::vector<std::uint8_t> pixels = rgb_of(image);
+    const ov::Shape shape{1, static_cast<std::size_t>(image.height), static_cast<std::size_t>(image.width), 3};
+    request.set_input_tensor(ov::Tensor(ov::element::u8, shape, pixels.data()));
+    request.infer();
+    const ov::Tensor scores = request.get_output_tensor(0);
+    print_best(manifest, path, scores.data<const float>(), scores.data<const float>() + scores.get_size());
+}
+
 void classify(ov::InferRequest& request, const json::Value& manifest, const std::string& path) {
     const Preprocess spec = Preprocess::from(manifest["preprocess"]);
     std::vector<float> tensor = image_tensor(read_pnm(path), spec);
@@ -46,7 +71,8 @@ int main(int count, char** arguments) {
         ov::Core core;
         ov::CompiledModel model = compiled(core, bundle, build);
         ov::InferRequest request = model.create_infer_request();
-        for (int index = 2; index < count; ++index) classify(request, manifest, arguments[index]);
+        for (int index = 2; index < count; ++index)
+            (takes_pixels(build) ? classify_pixels : classify)(request, manifest, arguments[index]);
     } catch (const std::exception& error) {
         std::cerr << "classify: " << error.what() << "\n";
         return 1;

@@ -23,6 +23,7 @@ final class Classifier {
             let target: String
             let precision: String
             let verdict: String?
+            let options: [String: String]?
         }
         struct Tensor: Decodable { let name: String }
         struct Signature: Decodable { let outputs: [Tensor] }
@@ -48,6 +49,9 @@ final class Classifier {
         let build = manifest.builds.first { $0.target == "ort-mobile" && $0.precision == precision }
         guard let build, build.verdict != "failed" else {
             throw ClassifierError.bundle("expected a build ort-mobile:\(precision) within its parity budget, found none")
+        }
+        guard build.options?["input"] != "pixels" else {
+            throw ClassifierError.bundle("expected ort-mobile:\(precision) without its own preprocessing, found input=pixels")
         }
         environment = try ORTEnv(loggingLevel: .warning)
         let model = bundle.appendingPathComponent("ort-mobile-\(precision)/model.ort")
