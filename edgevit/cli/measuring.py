@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgevit.cli.application import app, command
-from edgevit.cli.options import BundlePath, Debug, Json, SetOption, Targets, TheseBuilds, sides
+from edgevit.cli.options import BundlePath, Debug, Json, OptionalValue, SetOption, Targets, TheseBuilds, sides
 from edgevit.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgevit.devices import SshHost
+    from edgevit.devices import Transport
     from edgevit.terminal import Terminal
 
 
 @app.command(
+    cls=OptionalValue,
     epilog="Examples: `edgevit bench out --batch-size 1 --batch-size 8 --json > old.json`, later `--compare old.json`; "
     "of a translator `edgevit bench out --tokens 64 --beams 1 --beams 4 --without-cache`; "
-    "on a board `edgevit bench out --ssh pi@kitchen`"
+    "on a board `edgevit bench out --ssh pi@kitchen`, on a phone `edgevit bench out --adb --python "
+    "/data/local/tmp/python/bin/python3`",
 )
 def bench(
     bundle: BundlePath,
@@ -49,7 +51,7 @@ def bench(
         Path | None, typer.Option(metavar="OLD.json", help="An earlier --json; says what became slower or faster.")
     ] = None,
     ssh: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="USER@HOST", help="Measure there: needs ssh here, Python 3.11 there. Keys, ports: ssh's own."
         ),
@@ -57,11 +59,20 @@ def bench(
     ssh_option: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="As ssh's -o: Port=2222; repeatable.")
     ] = None,
+    adb: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[SERIAL]", help="Measure on that Android device, or the only one: needs adb here, Python there."
+        ),
+    ] = None,
+    python: Annotated[
+        str | None, typer.Option(metavar="PATH", help="With --ssh or --adb: the Python to use there.")
+    ] = None,
     wheels: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="With --ssh: install there from this folder's wheels alone; what it lacks is downloaded here.",
+            help="With --ssh or --adb: install there from this folder's wheels; what it lacks is downloaded here.",
         ),
     ] = None,
     json: Json = False,
@@ -88,7 +99,7 @@ def bench(
             beams=tuple(beams or ()),
             without_cache=without_cache,
         )
-        device = _device(ssh, ssh_option, wheels)
+        device = _device(ssh or (), adb or (), python, tuple(ssh_option or ()), wheels)
         if device is None:
             report = measure(bundle, options, terminal.progress)
         else:
@@ -96,7 +107,8 @@ def bench(
         terminal.bench(report, None if old is None else compare_reports(old, report))
         return 0
 
-    command(work, json, debug, "" if ssh is None else f"nothing is left on {ssh} but its virtual environments")
+    left = f"nothing is left on {ssh[0]} but its virtual environments" if ssh else ""
+    command(work, json, debug, "nothing is left on the device" if adb else left)
 
 
 def _counts(given: Sequence[str], option: str) -> tuple[int, ...]:
@@ -108,15 +120,26 @@ def _counts(given: Sequence[str], option: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, texts)))
 
 
-def _device(ssh: str | None, options: list[str] | None, wheels: Path | None) -> SshHost | None:
-    if ssh is None:
-        for name, value in (("--ssh-option", options), ("--wheels", wheels)):
-            if value:
-                raise InputError(f"expected --ssh USER@HOST beside {name}, found none; say where to measure")
-        return None
-    from edgevit.devices import SshHost
+def _device(
+    ssh: Sequence[str], adb: Sequence[str], python: str | None, options: tuple[str, ...], wheels: Path | None
+) -> Transport | None:
+    """The one device that was named, if any."""
+    from edgevit.devices import SshHost, adb_device
 
-    return SshHost(destination=ssh, options=tuple(options or ()))
+    named = [*(f"--ssh {host}" for host in ssh), *(f"--adb {serial}".strip() for serial in adb)]
+    if len(named) > 1 or any("," in name for name in named):
+        raise InputError(f"expected one device to measure on, found {', '.join(named)}; run the command once for each")
+    for option, value, needed in (
+        ("--ssh-option", options, ssh),
+        ("--wheels", wheels, named),
+        ("--python", python, named),
+    ):
+        if value and not needed:
+            where = "--ssh USER@HOST" if needed is ssh else "--ssh USER@HOST or --adb"
+            raise InputError(f"expected {where} beside {option}, found none; say where to measure")
+    if ssh:
+        return SshHost(destination=ssh[0], options=options, python=python or "")
+    return adb_device(adb[0], python or "") if adb else None
 
 
 @app.command(epilog="Example: `edgevit parity out --evaluation val/ --target openvino:int8`")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from edgevit.errors import InputError
 
@@ -55,3 +56,13 @@ def sides(text: str | None) -> tuple[int, int] | None:
     if not height.isdecimal() or (by and not width.isdecimal()):
         raise InputError(f"expected --image-size as H or HxW in pixels, found {text!r}")
     return int(height), int(width or height)
+
+
+class OptionalValue(TyperCommand):
+    """A command whose option `--adb` may stand without a value, as typer has it for none: it is empty then."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        given: list[str] = []
+        for word, after in zip(args, [*args[1:], "-"], strict=True):
+            given.append(f"{word}=" if word == "--adb" and after.startswith("-") else word)
+        return super().parse_args(ctx, given)

@@ -1,9 +1,10 @@
 """Devices that a bundle is measured on from here: how they are reached, and what has to be there first.
 
 A device needs an SSH server and Python 3.11; it gets a virtual environment with edgevit and one runtime wheel, which
-stays, and a workplace, which does not.
+stays, and a workplace, which does not. An Android device is reached with adb, and keeps nothing.
 """
 
+from edgevit.devices.adb import AdbDevice, adb_device
 from edgevit.devices.connection import Connection, RefusalError, Transport, one_line
 from edgevit.devices.environment import copy, explained, prepare
 from edgevit.devices.packages import RUNTIMES, Needs, needs_of, why_not_there
@@ -12,11 +13,13 @@ from edgevit.devices.wheel import write_wheel
 
 __all__ = [
     "RUNTIMES",
+    "AdbDevice",
     "Connection",
     "Needs",
     "RefusalError",
     "SshHost",
     "Transport",
+    "adb_device",
     "copy",
     "explained",
     "needs_of",

@@ -6,6 +6,8 @@ started is killed. Virtual environments alone stay, the last few of them. Needs 
 
     cache/work-…/           this connection's files; locked, so that the next connection removes what a crash left
     cache/venvs/KEY/        a finished virtual environment, renamed there when it was complete
+
+The last connection to leave removes `cache` itself where no environment is kept.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -63,6 +66,7 @@ class Agent:
         self._locks: list[int] = []
         self._venv: Path | None = None
         self._key = ""
+        self._homeless = False
         self.work = self._claim()
 
     def serve(self) -> None:
@@ -86,6 +90,10 @@ class Agent:
         shutil.rmtree(self.work, ignore_errors=True)
         for lock in self._locks:
             os.close(lock)
+        with contextlib.suppress(OSError), self._gate():
+            if [path.name for path in self._cache.iterdir()] == ["lock"]:
+                (self._cache / "lock").unlink()
+                self._cache.rmdir()
 
     # ------------------------------------------------------------------------------------------- commands
 
@@ -109,14 +117,19 @@ class Agent:
         part.replace(final)
         return {"put": path}
 
-    def do_venv(self, key: str) -> dict[str, Any]:
-        """Uses the finished environment of that name, or makes a new one for `install` to fill."""
+    def do_venv(self, key: str, shared: bool = False) -> dict[str, Any]:
+        """Uses the finished environment of that name, or makes a new one for `install` to fill.
+
+        `shared`: with the packages that the Python there has already, and nothing is written to anybody's home.
+        """
+        self._homeless = shared  # pip has its settings there, and asks rustc, which makes a folder .rustup
         ready = self._cache / "venvs" / key
         if ready.is_dir():
             self._use(ready)
             return {"ready": True}
         self._venv, self._key = self.work / "venv", key
-        status, out, errors = self._attended([sys.executable, "-m", "venv", str(self._venv)])
+        options = ["--system-site-packages"] if shared else []
+        status, out, errors = self._attended([sys.executable, "-m", "venv", *options, str(self._venv)])
         if status:
             raise self._refused("venv", errors or out or f"python -m venv ended with status {status}")
         status, out, errors = self._attended([str(self._python()), "-c", PLATFORMS])
@@ -158,6 +171,7 @@ class Agent:
 
     def do_run(self, arguments: list[str], input: str) -> dict[str, Any]:
         """Runs the environment's Python; each line that it prints is passed on as it comes."""
+        self._homeless = True  # ONNX Runtime 1.32 leaves a device's number and a database in ~/.cache/Microsoft
         status, _, errors = self._attended([str(self._python()), *arguments], input, passing=True)
         return {"status": status, "errors": errors}
 
@@ -167,7 +181,10 @@ class Agent:
         """(status, standard output, end of standard error) of a program that does not outlive the connection."""
         given = self.work / "input"
         given.write_text(input, encoding="utf-8")
-        environment = {**os.environ, "PYTHONNOUSERSITE": "1", "PYTHONUNBUFFERED": "1"}
+        # A phone has no /tmp; elsewhere nothing that a killed program forgets there is left.
+        environment = {**os.environ, "PYTHONNOUSERSITE": "1", "PYTHONUNBUFFERED": "1", "TMPDIR": str(self.work)}
+        if self._homeless:
+            environment |= {"HOME": str(self.work), "XDG_CACHE_HOME": str(self.work)}
         environment = {name: value for name, value in environment.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
         with given.open("rb") as stdin, tempfile.TemporaryFile(dir=self.work) as errors:
             child = subprocess.Popen(
@@ -220,10 +237,7 @@ class Agent:
 
     def _claim(self) -> Path:
         """A new workplace; those that nobody holds any more are removed."""
-        self._cache.mkdir(parents=True, exist_ok=True)
-        gate = os.open(self._cache / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(gate, fcntl.LOCK_EX)
-        try:
+        with self._gate():
             for left in self._cache.glob("work-*"):
                 lock = _locked(left / "lock", fcntl.LOCK_EX)
                 if lock is not None:
@@ -234,8 +248,21 @@ class Agent:
             if lock is not None:
                 self._locks.append(lock)
             return work
-        finally:
-            os.close(gate)
+
+    @contextlib.contextmanager
+    def _gate(self) -> Iterator[None]:
+        """Alone in `cache`. Another connection may have removed it while this one waited: then it is made again."""
+        path = self._cache / "lock"
+        while True:
+            self._cache.mkdir(parents=True, exist_ok=True)
+            gate = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(gate, fcntl.LOCK_EX)
+                if path.exists() and os.path.samestat(path.stat(), os.fstat(gate)):
+                    yield
+                    return
+            finally:
+                os.close(gate)
 
     def _use(self, venv: Path) -> None:
         self._venv = venv

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from edgevit.devices import agent
-from edgevit.errors import EdgevitError, MeasureError, OutputError, UnavailableError
+from edgevit.errors import EdgevitError, InputError, MeasureError, OutputError, UnavailableError
 from edgevit.files import sha256
 
 if TYPE_CHECKING:
@@ -20,13 +20,6 @@ if TYPE_CHECKING:
 
 _PYTHONS = "python3 python3.14 python3.13 python3.12 python3.11"
 _NO_PYTHON = "edgevit-no-python"
-_START = (
-    f'PATH="$PATH:$HOME/.local/bin:/usr/local/bin"; for p in {_PYTHONS}; do '
-    '"$p" -c "import sys; sys.exit(sys.version_info < (3, 11))" </dev/null 2>/dev/null && '
-    'exec "$p" -c "import sys; exec(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))"; done; '
-    f"echo {_NO_PYTHON} $(python3 -V 2>&1)"
-)
-"""Holds no single quote, so that every login shell understands it quoted; a profile may not know ~/.local/bin."""
 _NOISE = 200
 """Lines that a device's profile may print before the agent greets."""
 _LEAVING_SECONDS = 20.0
@@ -40,11 +33,37 @@ class Transport(Protocol):
     def name(self) -> str:
         """The device, as it was asked for."""
 
+    @property
+    def python(self) -> str:
+        """The Python to use there, a path or a name; empty to look for one."""
+
+    @property
+    def keeps(self) -> bool:
+        """Whether virtual environments may stay there; if not, the packages of its Python are used as they are."""
+
     def command(self, script: str) -> Sequence[str]:
         """What to run here so that a POSIX shell there runs `script`, which holds no single quote."""
 
     def explained(self, status: int, errors: str) -> EdgevitError:
         """Why a connection ended by itself, from the exit status of `command` and what it wrote."""
+
+
+def start_script(python: str = "") -> str:
+    """What starts the agent that follows on standard input, with `python` or the first good one that is found.
+
+    It holds no single quote, so that every login shell understands it quoted. Raises InputError for a path that would
+    have to be quoted.
+    """
+    if not re.fullmatch(r"[\w./+-]*", python):
+        raise InputError(f"expected --python as a path of letters, digits and ./+-_, found {python!r}; correct it")
+    first = python or "python3"
+    return (
+        # A profile may not know ~/.local/bin.
+        f'PATH="$PATH:$HOME/.local/bin:/usr/local/bin"; for p in {python or _PYTHONS}; do '
+        '"$p" -c "import sys; sys.exit(sys.version_info < (3, 11))" </dev/null 2>/dev/null && '
+        'exec "$p" -c "import sys; exec(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))"; done; '
+        f"echo {_NO_PYTHON} $({first} -V 2>&1)"
+    )
 
 
 class RefusalError(EdgevitError):
@@ -59,11 +78,11 @@ class Connection:
     """An agent on a device, and its workplace there. Leaving the context ends both, whatever happened."""
 
     def __init__(self, transport: Transport) -> None:
-        self.name = transport.name
+        self.name, self.keeps = transport.name, transport.keeps
         self._transport = transport
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         # Ctrl-C at a terminal reaches every program of the group: this one has to stay until the agent has cleaned up.
-        shielded = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *transport.command(_START)]
+        shielded = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *transport.command(start_script(transport.python))]
         self._process = subprocess.Popen(
             shielded, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, bufsize=_CHUNK
         )
@@ -135,16 +154,21 @@ class Connection:
             if not line:
                 raise self._ended()
             if line.startswith(_NO_PYTHON):
-                found = line.removeprefix(_NO_PYTHON).strip()
-                raise UnavailableError(
-                    f"expected Python 3.11 or newer on {self.name}, found {_python_found(found)}; install one there "
-                    "(Debian, Ubuntu: sudo apt-get install python3 python3-venv)"
-                )
+                raise self._no_python(line.removeprefix(_NO_PYTHON).strip())
             if line.startswith(agent.GREETING):
                 return dict(self._checked(json.loads(line.removeprefix(agent.GREETING)), "making a workplace")["hello"])
         raise UnavailableError(
             f"expected {self.name} to start Python when it is asked to, found that its shell prints something else; "
             "look at what its profile does without a terminal"
+        )
+
+    def _no_python(self, found: str) -> UnavailableError:
+        fix = "install one there (Debian, Ubuntu: sudo apt-get install python3 python3-venv)"
+        if not self.keeps:
+            fix = "unpack one there, below /data/local/tmp for example, and name it with --python PATH"
+        wanted = f"as {self._transport.python} " if self._transport.python else ""
+        return UnavailableError(
+            f"expected Python 3.11 or newer {wanted}on {self.name}, found {_python_found(found)}; {fix}"
         )
 
     def _answer(self, doing: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgevit.devices.connection import RefusalError, one_line
-from edgevit.devices.packages import Platform, collect, lacks_version, pip_reason
+from edgevit.devices.packages import Platform, collect, lacks_version, pip_reason, unreachable
 from edgevit.errors import MeasureError, OutputError, UnavailableError
 from edgevit.files import sha256
 
@@ -24,7 +24,8 @@ _WHEELS = "wheels"
 def prepare(connection: Connection, wheel: Path, needs: Needs, wheels: Path | None, progress: Progress) -> None:
     """Afterwards the connection's programs run with edgevit and `needs` installed.
 
-    An environment is used again while edgevit, the versions asked for and the device's Python stay the same. With
+    An environment is used again while edgevit, the versions asked for and the device's Python stay the same. A device
+    that keeps none gets one for this connection, with what its Python has already. With
     `wheels` nothing is installed but what is sent from that folder. Raises UnavailableError where the device cannot
     install it, OutputError where its disk is full.
     """
@@ -32,7 +33,9 @@ def prepare(connection: Connection, wheel: Path, needs: Needs, wheels: Path | No
     parts = (sha256(wheel), *needs.exact, facts["python"], facts["implementation"], facts["machine"])
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:20]
     try:
-        found = connection.ask({"do": "venv", "key": key}, "making a virtual environment")
+        found = connection.ask(
+            {"do": "venv", "key": key, "shared": not connection.keeps}, "making a virtual environment"
+        )
         if found["ready"]:
             return
         with tempfile.TemporaryDirectory() as scratch:
@@ -45,7 +48,8 @@ def prepare(connection: Connection, wheel: Path, needs: Needs, wheels: Path | No
             copy(connection, {f"{_WHEELS}/{path.name}": path for path in send}, "wheels", progress)
         with progress.task(f"installing on {connection.name}", None):
             _install(connection, wheel, needs, offline=wheels is not None)
-            connection.ask({"do": "keep"}, "keeping the virtual environment")
+            if connection.keeps:
+                connection.ask({"do": "keep"}, "keeping the virtual environment")
     except RefusalError as refusal:
         raise explained(connection, refusal) from refusal
 
@@ -91,7 +95,8 @@ def _install(connection: Connection, wheel: Path, needs: Needs, *, offline: bool
     try:
         _install_these(connection, [place, *needs.exact], offline)
     except RefusalError as refusal:
-        if refusal.kind != "install" or not lacks_version(refusal.whole):
+        alone = not connection.keeps and unreachable(refusal.whole)  # its Python may have what is needed
+        if refusal.kind != "install" or not (lacks_version(refusal.whole) or alone):
             raise
         # Another version of the engine is better than none, and the report says which one was measured.
         _install_these(connection, [place, *needs.any], offline)

@@ -38,10 +38,15 @@ class SshHost(msgspec.Struct, frozen=True, kw_only=True):
 
     destination: str
     options: tuple[str, ...] = ()
+    python: str = ""
 
     @property
     def name(self) -> str:
         return self.destination
+
+    @property
+    def keeps(self) -> bool:
+        return True
 
     def command(self, script: str) -> list[str]:
         """Raises InputError for a destination that ssh would read as an option, UnavailableError without ssh."""

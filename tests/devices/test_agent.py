@@ -27,6 +27,8 @@ class Shell:
     cache: Path
     before: str = ""
     name: str = "shell"
+    python: str = ""
+    keeps: bool = True
 
     def command(self, script: str) -> list[str]:
         assert "'" not in script, "it is quoted by every login shell alike"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import psutil
 import pytest
 
+from edgevit import load
 from edgevit.bundle import GOLDEN, describe_file, open_bundle, read_golden, write_golden, write_manifest
-from edgevit.types import BenchReport
+from edgevit.types import BenchReport, Engine
 
 Command = Callable[..., Any]
 
@@ -86,6 +89,32 @@ def test_builds_that_no_wheel_runs_are_named_and_the_rest_is_measured(
     assert report.not_executed == {"web-float32": "a browser runs it: open the folder there"}
     alone = edgevit("bench", bundle, *sshd.arguments, *quick, "--target", "web")
     assert alone.status == 3 and "expected a build that" in alone.complaint and "a browser runs it" in alone.complaint
+
+
+def test_a_translator_is_measured_with_its_tokenizers(
+    measured: Any, edgevit: Command, sshd: Any, quick: list[Any], text_bundle: Command, tmp_path: Path
+) -> None:
+    """Of a model in parts; what it read and wrote there is checked, and every token was timed."""
+    assert measured.status == 0
+    version = msgspec.json.decode(measured.out, type=BenchReport).machine.packages["onnxruntime"]
+    bundle = Path(shutil.copytree(text_bundle("transformer"), tmp_path / "bundle"))
+    names = ("input_ids", "attention_mask", "decoder_input_ids")
+    with load(bundle, "onnxruntime") as model:
+        inputs = {name: np.ones((1, 6), dtype=np.int64) for name in names}
+        write_golden(bundle / GOLDEN, inputs, model.run(inputs))
+        build = msgspec.structs.replace(model.build, engine=Engine(name="onnxruntime", version=version))
+    manifest = open_bundle(bundle).manifest
+    files = (*manifest.files, describe_file(bundle, bundle / GOLDEN))
+    write_manifest(bundle, msgspec.structs.replace(manifest, files=files, builds=(build,)))
+    options = ["--tokens", 5, "--beams", 2, "--source-length", 6, "--json"]
+    result = edgevit("bench", bundle, *sshd.arguments, *quick, *options)
+    assert result.status == 0, result.err
+    (entry,) = msgspec.json.decode(result.out, type=BenchReport).entries
+    assert entry.generation is not None and entry.generation.tokens == 5 and len(entry.generation.by_place) == 5
+    assert [rate.beams for rate in entry.generation.rates] == [1, 2]
+    warnings = msgspec.json.decode(result.out, type=BenchReport).warnings
+    assert not any("wrong" in warning for warning in warnings), warnings
+    assert sshd.workplaces == []
 
 
 def test_outputs_that_are_wrong_there_are_said(
@@ -200,7 +229,10 @@ def test_a_key_that_is_refused(edgevit: Command, digits: Any, sshd: Any) -> None
         (["--ssh", ""], "expected USER@HOST, found ''"),
         (["--ssh", "root@127.0.0.1", "--ssh-option", "Port 9"], "expected NAME=VALUE"),
         (["--ssh-option", "Port=9"], "expected --ssh USER@HOST beside --ssh-option"),
-        (["--wheels", "wheels"], "expected --ssh USER@HOST beside --wheels"),
+        (["--wheels", "wheels"], "expected --ssh USER@HOST or --adb beside --wheels"),
+        (["--python", "python3.12"], "expected --ssh USER@HOST or --adb beside --python"),
+        (["--ssh", "pi@one", "--ssh", "pi@two"], "found --ssh pi@one, --ssh pi@two; run the command once for each"),
+        (["--ssh", "pi@one,pi@two"], "expected one device to measure on, found --ssh pi@one,pi@two; run the command"),
     ],
 )
 def test_what_is_no_destination(edgevit: Command, digits: Any, arguments: list[str], expected: str) -> None:
