@@ -34,6 +34,8 @@ VENVS_KEPT = 3
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _SCARCE = 1 << 20
 """Bytes; a disk with less room than this is full."""
+_VENV = 32 << 20
+"""Bytes that a virtual environment takes while it is made: pip, and pip's wheel, which is gone when that has failed."""
 _CHUNK = 1 << 16
 _TAIL = 4000
 """Bytes of a failed program's standard error that are sent back."""
@@ -181,10 +183,9 @@ class Agent:
         """(status, standard output, end of standard error) of a program that does not outlive the connection."""
         given = self.work / "input"
         given.write_text(input, encoding="utf-8")
-        # A phone has no /tmp; elsewhere nothing that a killed program forgets there is left.
-        environment = {**os.environ, "PYTHONNOUSERSITE": "1", "PYTHONUNBUFFERED": "1", "TMPDIR": str(self.work)}
+        environment = {**os.environ, "PYTHONNOUSERSITE": "1", "PYTHONUNBUFFERED": "1"}
         if self._homeless:
-            environment |= {"HOME": str(self.work), "XDG_CACHE_HOME": str(self.work)}
+            environment |= dict.fromkeys(("HOME", "XDG_CACHE_HOME", "TMPDIR"), str(self.work))
         environment = {name: value for name, value in environment.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
         with given.open("rb") as stdin, tempfile.TemporaryFile(dir=self.work) as errors:
             child = subprocess.Popen(
@@ -232,7 +233,8 @@ class Agent:
 
         Its words may not have fitted on that disk either, hence the look at the free space.
         """
-        full = any(os.strerror(code) in text for code in _FULL) or shutil.disk_usage(self.work).free < _SCARCE
+        needed = _VENV if kind == "venv" else _SCARCE
+        full = any(os.strerror(code) in text for code in _FULL) or shutil.disk_usage(self.work).free < needed
         return RefusedError("full" if full else kind, text)
 
     def _claim(self) -> Path:
