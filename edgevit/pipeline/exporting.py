@@ -36,7 +36,7 @@ from edgevit.progress import Progress, Silent
 from edgevit.quantize.histogram_ranges import NAMED_METHODS
 from edgevit.quantize.plan_file import read_plan
 from edgevit.recipe import Recipe, check_recipe
-from edgevit.sets import check_disjoint, label_places, open_set, read_label_map, take, with_label_map
+from edgevit.sets import Wanted, check_disjoint, label_places, open_set, read_label_map, take, with_label_map
 from edgevit.sources import SourceOptions, open_source
 from edgevit.targets import get_target, parse_target
 from edgevit.targets.base import BuildSource
@@ -265,9 +265,10 @@ def _why_not_built(name: str, precision: Precision) -> str:
 def _sets(model: FloatModel, recipe: Recipe, targets: tuple[str, ...]) -> tuple[SampleSet, SampleSet | None]:
     """The evaluation samples, and the calibration samples where something is quantized; disjoint by content."""
     name = check_set(recipe.evaluation.set or model.evaluation, "evaluation", model.name)
-    evaluation = _opened(name, model, recipe)
-    if recipe.evaluation.samples is not None:
-        evaluation = take(evaluation, min(recipe.evaluation.samples, len(evaluation)), 0)
+    count = recipe.evaluation.samples
+    evaluation = _opened(name, model, recipe, None if count is None else Wanted(count))
+    if count is not None:
+        evaluation = take(evaluation, min(count, len(evaluation)), 0)
     evaluation = _whole_batches(evaluation, recipe.trace.batch)
     if model.trained:
         label_places(evaluation, model.labels)
@@ -275,16 +276,17 @@ def _sets(model: FloatModel, recipe: Recipe, targets: tuple[str, ...]) -> tuple[
     if not quantizes or recipe.plan.file is not None:
         return evaluation, None
     name = check_set(recipe.calibration.set or model.calibration, "calibration", model.name)
+    few = Wanted(recipe.calibration.samples, recipe.calibration.seed)
     calibration = _whole_batches(
-        calibration_samples(_opened(name, model, recipe), recipe.calibration), recipe.trace.batch
+        calibration_samples(_opened(name, model, recipe, few), recipe.calibration), recipe.trace.batch
     )
     check_disjoint(calibration, evaluation)
     return evaluation, calibration
 
 
-def _opened(name: str, model: FloatModel, recipe: Recipe) -> SampleSet:
+def _opened(name: str, model: FloatModel, recipe: Recipe, wanted: Wanted | None) -> SampleSet:
     """A set with the model's labels, where a map says how; a set without any has nothing to map."""
-    samples = open_set(name, model.task)
+    samples = open_set(name, model.task, wanted)
     if recipe.label_map is None or not samples.labels:
         return samples
     path = Path(recipe.label_map)

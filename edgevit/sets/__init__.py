@@ -4,6 +4,7 @@ from edgevit.sets.batches import Batch, batches, raw_batches, unpadded_batches
 from edgevit.sets.iterable import as_set
 from edgevit.sets.label_map import read_label_map, with_label_map
 from edgevit.sets.opening import SetManifest, open_set
+from edgevit.sets.reservoir import Wanted
 from edgevit.sets.sample import Sample, SampleSet
 from edgevit.sets.select import (
     check_disjoint,
@@ -22,6 +23,7 @@ __all__ = [
     "SampleSet",
     "SetManifest",
     "SheetManifest",
+    "Wanted",
     "as_set",
     "batches",
     "check_disjoint",

@@ -12,6 +12,7 @@ from edgevit.files.python import names_function
 from edgevit.sets.folder import open_folder
 from edgevit.sets.iterable import open_iterable
 from edgevit.sets.prepared import open_prepared
+from edgevit.sets.reservoir import Wanted
 from edgevit.sets.sample import SampleSet
 from edgevit.sets.select import skip_corrupt, take
 from edgevit.sets.sheet import SheetManifest, open_sheet
@@ -39,16 +40,17 @@ class SetManifest(Value, frozen=True, kw_only=True):
     """Leave out, and report, images and texts that cannot be read; otherwise they are an error."""
 
 
-def open_set(spec: str | Path, task: Task | None = None) -> SampleSet:
+def open_set(spec: str | Path, task: Task | None = None, most: Wanted | None = None) -> SampleSet:
     """Opens SET: a `.toml` manifest, a folder of images, a file of texts, a `.npz` of prepared tensors,
     `zoo:NAME:calibration|evaluation`, or `package.module:function`, which yields samples.
 
-    Of a set of texts `task` picks the truth; without it all there is stays. Raises SetError, one line, for a missing
-    path, an empty folder, a wrong manifest (the key is named), a set that is not of the task's kind, and whatever
-    `open_folder`, `open_texts`, `open_sheet` and `take` refuse. Images are not decoded, except a sheet and with
-    `skip_corrupt`.
+    Of a set of texts `task` picks the truth; without it all there is stays. Of samples that come only once (a function
+    that returns one iterator) no more than `most` are kept; of all others `take` chooses. Raises SetError, one line,
+    for a missing path, an empty folder, a wrong manifest (the key is named), a set that is not of the task's kind, and
+    whatever `open_folder`, `open_texts`, `open_sheet` and `take` refuse. Images are not decoded, except a sheet, what
+    Python code yields anew, and with `skip_corrupt`.
     """
-    samples = _open(spec, ())
+    samples = open_iterable(spec, most) if isinstance(spec, str) and names_function(spec) else _open(spec, ())
     wanted = "text" if task in TRUTHS else "image"
     if task is None or (wanted == "image" and samples.kind in ("image", "tensor")):
         return samples

@@ -24,6 +24,8 @@ def read_each(
 
     Counting reads the rest of the set, so the one error tells how much there is to repair.
     """
+    if any(getattr(sample.source, "in_order", False) for sample in samples):
+        workers = 0
     results = ordered_map(lambda sample: _attempt(function, sample), samples, workers, ahead)
     for place, result in enumerate(results):
         if isinstance(result, PreprocessError):

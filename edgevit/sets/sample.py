@@ -6,7 +6,7 @@ import hashlib
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import msgspec
 
@@ -24,7 +24,11 @@ Kind = Literal["image", "text", "tensor"]
 
 
 class Source(Protocol):
-    """Where a sample's image or text comes from. `read` may be called from several threads; raises PreprocessError."""
+    """Where a sample's image or text comes from. `read` may be called from several threads; raises PreprocessError.
+
+    What is no image has a `kind`; what is read in the set's order, by one thread, a true `in_order`; what knows its
+    `digest` has that.
+    """
 
     def read(self) -> Any: ...
 
@@ -34,14 +38,29 @@ class FileSource(msgspec.Struct, frozen=True):
 
     path: Path
 
+    kind: ClassVar[Kind] = "image"
+
     def read(self) -> Image:
         return load_image(self.path)
+
+
+class ItemSource(msgspec.Struct, frozen=True, eq=False):
+    """An image as the user's code gave it: a path, a PIL image, bytes of a file, or an array."""
+
+    item: Any
+
+    kind: ClassVar[Kind] = "image"
+
+    def read(self) -> Image:
+        return load_image(self.item)
 
 
 class TextSource(msgspec.Struct, frozen=True):
     """A text that was read with its file."""
 
     text: str
+
+    kind: ClassVar[Kind] = "text"
 
     def read(self) -> str:
         return self.text
@@ -51,6 +70,8 @@ class TensorSource(msgspec.Struct, frozen=True, eq=False):
     """A row that is the model's input already: float32 (channels, height, width)."""
 
     row: FloatArray
+
+    kind: ClassVar[Kind] = "tensor"
 
     def read(self) -> FloatArray:
         return self.row
@@ -66,6 +87,8 @@ class BrokenText(msgspec.Struct, frozen=True):
     """A line of a file of texts that holds none."""
 
     reason: str
+
+    kind: ClassVar[Kind] = "text"
 
     def read(self) -> str:
         raise PreprocessError(self.reason)
@@ -86,9 +109,8 @@ class Sample(msgspec.Struct, frozen=True, eq=False, dict=True):
 
     @property
     def kind(self) -> Kind:
-        if isinstance(self.source, TextSource | BrokenText):
-            return "text"
-        return "tensor" if isinstance(self.source, TensorSource) else "image"
+        kind: Kind = getattr(self.source, "kind", "image")
+        return kind
 
     def text(self) -> str:
         """The text, as it stands in its file. Raises PreprocessError for a line that holds none."""
@@ -109,8 +131,9 @@ class Sample(msgspec.Struct, frozen=True, eq=False, dict=True):
         """
         if self.kind == "text":
             return hashlib.sha256(b"text\n" + self.text().strip().encode()).hexdigest()
-        if isinstance(self.source, TensorSource):
-            return self.source.digest
+        known: str = getattr(self.source, "digest", "")
+        if known:
+            return known
         image = self.image()
         header = f"{image.width}x{image.height}\n".encode()
         return hashlib.sha256(header + image.convert("RGB").tobytes()).hexdigest()

@@ -37,27 +37,28 @@ def take(samples: SampleSet, count: int, seed: int) -> SampleSet:
     groups: dict[str, list[Sample]] = {}
     for sample in samples.samples:
         groups.setdefault(sample.label or sample.stratum, []).append(sample)
-    quotas = _quotas({label: len(group) for label, group in groups.items()}, count, seed)
+    parts = quotas({label: len(group) for label, group in groups.items()}, count, seed)
     chosen = {
         sample.name
         for label, group in groups.items()
-        for sample in sorted(group, key=lambda sample: _rank(seed, sample.name))[: quotas[label]]
+        for sample in sorted(group, key=lambda sample: rank(seed, sample.name))[: parts[label]]
     }
     kept = tuple(sample for sample in samples.samples if sample.name in chosen)
     return msgspec.structs.replace(samples, samples=kept)
 
 
-def _quotas(sizes: dict[str, int], count: int, seed: int) -> dict[str, int]:
+def quotas(sizes: dict[str, int], count: int, seed: int) -> dict[str, int]:
     """How many of each label: `count` split in proportion to `sizes`, in whole numbers."""
     total = sum(sizes.values())
-    quotas = {label: count * size // total for label, size in sizes.items()}
-    by_remainder = sorted(sizes, key=lambda label: (-(count * sizes[label] % total), _rank(seed, label)))
-    for label in by_remainder[: count - sum(quotas.values())]:
-        quotas[label] += 1
-    return quotas
+    parts = {label: count * size // total for label, size in sizes.items()}
+    by_remainder = sorted(sizes, key=lambda label: (-(count * sizes[label] % total), rank(seed, label)))
+    for label in by_remainder[: count - sum(parts.values())]:
+        parts[label] += 1
+    return parts
 
 
-def _rank(seed: int, name: str) -> bytes:
+def rank(seed: int, name: str) -> bytes:
+    """Where a name stands in the order that a seed gives."""
     return hashlib.sha256(f"{seed}:{name}".encode()).digest()
 
 

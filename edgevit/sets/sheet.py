@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
 from edgevit.errors import PreprocessError, SetError
 from edgevit.files import check_relative, inside
 from edgevit.preprocess import load_image
-from edgevit.sets.sample import Sample, SampleSet
+from edgevit.sets.sample import Kind, Sample, SampleSet
 from edgevit.types import Value
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class TileSource(msgspec.Struct, frozen=True, eq=False):
     sheet: Image
     box: tuple[int, int, int, int]
     """Left, top, right, bottom, pixels."""
+
+    kind: ClassVar[Kind] = "image"
 
     def read(self) -> Image:
         return self.sheet.crop(self.box)
