@@ -20,7 +20,10 @@ _HOMES = {
     "inspect": "edgevit.pipeline",
     "doctor": "edgevit.pipeline",
     "run": "edgevit.pipeline",
+    "sweep": "edgevit.pipeline",
     "ExportOptions": "edgevit.pipeline",
+    "SweepOptions": "edgevit.pipeline",
+    "Workers": "edgevit.cluster",
     "BenchOptions": "edgevit.measure",
     "Recipe": "edgevit.recipe",
     "read_recipe": "edgevit.recipe",
@@ -29,9 +32,11 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
+    from edgevit.cluster import Workers as Workers
     from edgevit.errors import EdgevitError as EdgevitError
     from edgevit.measure import BenchOptions as BenchOptions
     from edgevit.pipeline import ExportOptions as ExportOptions
+    from edgevit.pipeline import SweepOptions as SweepOptions
     from edgevit.pipeline import bench as bench
     from edgevit.pipeline import doctor as doctor
     from edgevit.pipeline import export as export
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
     from edgevit.pipeline import parity as parity
     from edgevit.pipeline import read_bench as read_bench
     from edgevit.pipeline import run as run
+    from edgevit.pipeline import sweep as sweep
     from edgevit.pipeline import verify as verify
     from edgevit.recipe import Recipe as Recipe
     from edgevit.recipe import read_recipe as read_recipe

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # cores, and one thread adds up in one order.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-pytest_plugins = ["tests.text_models", "tests.huggingface_models", "tests.raw_images"]
+pytest_plugins = ["tests.text_models", "tests.huggingface_models", "tests.raw_images", "tests.dask_cluster"]
 
 # A slow machine is no failure, and a failure is the same one everywhere.
 settings.register_profile("edgevit", deadline=None, derandomize=True, max_examples=60)

@@ -15,8 +15,11 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = (
     "ai_edge_litert",
     "coremltools",
+    "dask",
+    "distributed",
     "executorch",
     "jinja2",
+    "joblib",
     "matplotlib",
     "nncf",
     "onnx",

@@ -6,7 +6,7 @@ usage; 3 the target is not available on this machine; 130 interrupted; 141 nobod
 
 from __future__ import annotations
 
-from edgevit.cli import exporting, measuring, using
+from edgevit.cli import exporting, measuring, sweeping, using
 from edgevit.cli.application import app, main
 
-__all__ = ["app", "exporting", "main", "measuring", "using"]
+__all__ = ["app", "exporting", "main", "measuring", "sweeping", "using"]

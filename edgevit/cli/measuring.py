@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgevit.cli.application import app, command
-from edgevit.cli.options import BundlePath, Debug, Json, OptionalValue, SetOption, Targets, TheseBuilds, sides
+from edgevit.cli.options import (
+    BundlePath,
+    Cluster,
+    Debug,
+    Jobs,
+    Json,
+    OptionalValue,
+    SetOption,
+    Targets,
+    TheseBuilds,
+    sides,
+)
 from edgevit.errors import InputError
 
 if TYPE_CHECKING:
@@ -89,7 +100,7 @@ def bench(
         options = BenchOptions(
             targets=tuple(target or ()),
             batch_sizes=tuple(batch_size or (1,)),
-            threads=_counts(threads or (), "--threads"),
+            threads=counts(threads or (), "--threads"),
             seconds=seconds,
             rounds=rounds,
             cold_starts=cold_starts,
@@ -111,7 +122,7 @@ def bench(
     command(work, json, debug, "nothing is left on the device" if adb else left)
 
 
-def _counts(given: Sequence[str], option: str) -> tuple[int, ...]:
+def counts(given: Sequence[str], option: str) -> tuple[int, ...]:
     """Numbers given one by one or with commas between them, each once."""
     texts = [text.strip() for one in given for text in one.split(",")]
     for text in texts:
@@ -142,20 +153,26 @@ def _device(
     return adb_device(adb[0], python or "") if adb else None
 
 
-@app.command(epilog="Example: `edgevit parity out --evaluation val/ --target openvino:int8`")
+@app.command(
+    epilog="Examples: `edgevit parity out --evaluation val/ --target openvino:int8`; a large set by four processes, "
+    "`--jobs 4`, or by a cluster, `--cluster dask://head:8786`: the report is the same"
+)
 def parity(
     bundle: BundlePath,
     evaluation: SetOption = None,
     target: TheseBuilds = None,
+    jobs: Jobs = None,
+    cluster: Cluster = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Compare BUNDLE's builds with the float reference on evaluation samples."""
 
     def work(terminal: Terminal) -> int:
+        from edgevit.cluster import workers_of
         from edgevit.pipeline import parity as compare_builds
 
-        report = compare_builds(bundle, evaluation, target, terminal.progress)
+        report = compare_builds(bundle, evaluation, target, terminal.progress, workers_of(jobs, cluster))
         terminal.parity(report)
         verdicts = {rung.verdict for rung in report.rungs}
         return 1 if "failed" in verdicts else 3 if verdicts == {"not executed"} else 0

@@ -46,6 +46,22 @@ TASKS = (
 )
 MODEL_FORMS = "zoo:NAME, a Hugging Face directory, timm:ARCH, a .pt2 or .onnx file, package.module:factory."
 Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="The checkpoint file of timm: and factories.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Processes on this machine, each with its share of the cores; with --cluster at most so many of its "
+        "workers.",
+    ),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        metavar="dask://HOST:PORT",
+        help="Run on the workers of this Dask scheduler. They need edgevit and the engines, and the same files under "
+        "the same paths, which is checked.",
+    ),
+]
 
 
 def sides(text: str | None) -> tuple[int, int] | None:

@@ -1,6 +1,7 @@
 """Is a build as good as the float reference? Metrics, their statistics and the ladder of comparisons.
 
-`ladder.climb` compares every stage in one pass over the evaluation samples, `compare.compare` one pair of outputs;
+`ladder.climb` compares every stage in one pass over the evaluation samples, `compare.compare` one pair of outputs,
+`parts` what was compared in several places;
 `verdict` holds what a verdict rests on, `statistics` the tests behind it.
 """
 
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edgevit.cluster import Workers
     from edgevit.progress import Progress
     from edgevit.types import ParityReport
 
@@ -31,8 +33,10 @@ class _Parity(ModuleType):
         evaluation: str | None = None,
         target: str | None = None,
         progress: Progress | None = None,
+        workers: Workers | None = None,
     ) -> ParityReport:
-        compare: ParityReport = importlib.import_module("edgevit.pipeline").parity(bundle, evaluation, target, progress)
+        function = importlib.import_module("edgevit.pipeline").parity
+        compare: ParityReport = function(bundle, evaluation, target, progress, workers)
         return compare
 
 

@@ -121,27 +121,52 @@ def check_reference(reference: Outputs) -> None:
 
 def extended(state: Comparison, reference: Outputs, build: NDArray[Any], options: ComparisonOptions) -> Comparison:
     """`state` and one more batch; raises InputError where the build's output has another shape than the reference's."""
+    return followed(state, compared(reference, build, options), options)
+
+
+def compared(reference: Outputs, build: NDArray[Any], options: ComparisonOptions) -> Comparison:
+    """What one batch tells; see `extended`."""
     metric = task_metric(options.task, options.classes)
     rows: NDArray[np.int64] | None = None
     if options.task == "token-classification":
         reference, build, rows = by_word(reference, build)
         if not rows.size:
-            return state
+            return Comparison()
     closeness = sample_closeness(reference.values, build, scores=metric is not None)
     labels = known_labels(reference.labels) if options.trained and metric is not None else None
-    if state.labelled is not None and state.labelled != (labels is not None):
-        raise SetError("expected labels for all samples or for none, found batches with and without labels")
     not_finite = [name for name, finite in zip(reference.names, closeness.finite, strict=True) if not finite]
     answers = _answers(metric, reference, build, labels, closeness)
     return Comparison(
         labelled=labels is not None,
-        counts=state.counts + _counted(answers, closeness),
-        closeness=state.closeness.plus(closeness),
-        not_finite=state.not_finite + len(not_finite),
-        first_not_finite=state.first_not_finite or next(iter(not_finite), ""),
-        worst=kept_worst(state.worst + _ranked(answers, reference.names, closeness, options.worst), options.worst),
-        clusters=state.clusters + _clusters(rows, answers, closeness),
-        by_length=added(state.by_length, _by_length(reference.lengths, answers, closeness)),
+        counts=_counted(answers, closeness),
+        closeness=ClosenessSums().plus(closeness),
+        not_finite=len(not_finite),
+        first_not_finite=next(iter(not_finite), ""),
+        worst=_ranked(answers, reference.names, closeness, options.worst),
+        clusters=_clusters(rows, answers, closeness),
+        by_length=_by_length(reference.lengths, answers, closeness),
+    )
+
+
+def followed(state: Comparison, batch: Comparison, options: ComparisonOptions) -> Comparison:
+    """`state` and what the next batch told.
+
+    Sums of floats depend on their order: batch by batch and in the set's order, they are the same to the last bit
+    wherever each batch was compared. Raises SetError where some batches have labels and others none.
+    """
+    if batch.labelled is None:
+        return state
+    if state.labelled is not None and state.labelled != batch.labelled:
+        raise SetError("expected labels for all samples or for none, found batches with and without labels")
+    return Comparison(
+        labelled=batch.labelled,
+        counts=state.counts + batch.counts,
+        closeness=state.closeness + batch.closeness,
+        not_finite=state.not_finite + batch.not_finite,
+        first_not_finite=state.first_not_finite or batch.first_not_finite,
+        worst=kept_worst(state.worst + batch.worst, options.worst),
+        clusters=state.clusters + batch.clusters,
+        by_length=added(state.by_length, batch.by_length),
     )
 
 

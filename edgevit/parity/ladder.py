@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import msgspec
 
 from edgevit.errors import EdgevitError, InputError, SetError, UnavailableError
-from edgevit.parity.compare import Comparison, ComparisonOptions, Outputs, check_reference, extended, rung
+from edgevit.parity.compare import (
+    Comparison,
+    ComparisonOptions,
+    Outputs,
+    check_reference,
+    compared,
+    followed,
+    rung,
+)
 from edgevit.parity.tasks import Labels
 from edgevit.types import ParityReport, Rung, Verdict
 
@@ -89,7 +97,7 @@ def climb(
     climbs = tuple(_Climb(stage) for stage in stages)
     done = 0
     for batch in batches:
-        expected = _reference_outputs(reference(batch.inputs), batch, options)
+        expected = reference_outputs(reference(batch.inputs), batch, options)
         climbs = tuple(_stepped(one, batch, expected, options) for one in climbs)
         done += len(batch.names)
         if progress is not None:
@@ -99,35 +107,46 @@ def climb(
     return tuple(_finished(one, options) for one in climbs)
 
 
-class _Expected(msgspec.Struct, frozen=True):
+class Expected(msgspec.Struct, frozen=True):
+    """What the reference made of one batch."""
+
     output: str
     outputs: Outputs
 
 
-def _reference_outputs(outputs: Arrays, batch: EvaluationBatch, options: ComparisonOptions) -> _Expected:
+def reference_outputs(outputs: Arrays, batch: EvaluationBatch, options: ComparisonOptions) -> Expected:
+    """The output that is compared. Raises InputError where the reference has none, or one that is not finite."""
     output = options.output or next(iter(outputs), "")
     if output not in outputs:
         raise InputError(f"expected an output '{output}' of the float reference, found {', '.join(outputs) or 'none'}")
     values, labels = outputs[output], batch.labels
     expected = Outputs(names=batch.names, values=values, labels=labels, words=batch.words, lengths=batch.lengths)
     check_reference(expected)
-    return _Expected(output, expected)
+    return Expected(output, expected)
 
 
-def _stepped(one: _Climb, batch: EvaluationBatch, expected: _Expected, options: ComparisonOptions) -> _Climb:
+def _stepped(one: _Climb, batch: EvaluationBatch, expected: Expected, options: ComparisonOptions) -> _Climb:
     if one.stage.session is None or one.error is not None:
         return one
     try:
-        outputs = one.stage.session.run(batch.inputs)
-        if expected.output not in outputs:
-            found = ", ".join(outputs) or "none"
-            raise InputError(f"expected an output '{expected.output}' of '{one.stage.name}', found {found}")
-        state = extended(one.state, expected.outputs, outputs[expected.output], options)
+        step = stage_step(one.stage.session, one.stage.name, batch, expected, options)
+        state = followed(one.state, step, options)
     except SetError:
         raise
     except EdgevitError as error:
         return _Climb(one.stage, one.state, error)
     return _Climb(one.stage, state)
+
+
+def stage_step(
+    session: Runnable, name: str, batch: EvaluationBatch, expected: Expected, options: ComparisonOptions
+) -> Comparison:
+    """What one batch tells of a stage. Raises whatever its session raises, and InputError for outputs that differ."""
+    outputs = session.run(batch.inputs)
+    if expected.output not in outputs:
+        found = ", ".join(outputs) or "none"
+        raise InputError(f"expected an output '{expected.output}' of '{name}', found {found}")
+    return compared(expected.outputs, outputs[expected.output], options)
 
 
 def _finished(one: _Climb, options: ComparisonOptions) -> Rung:

@@ -161,14 +161,28 @@ class ClosenessSums(Value, frozen=True, kw_only=True):
         if not finite.any():
             return self
         kl = None if batch.kl is None else batch.kl[finite]
+        return self + ClosenessSums(
+            samples=int(finite.sum()),
+            energies=SignalNoise(signal=float(batch.signal.sum()), noise=float(batch.noise.sum())),
+            cosine_sum=float(batch.cosine[finite].sum()),
+            cosine_min=float(batch.cosine[finite].min()),
+            max_abs=float(batch.max_abs.max()),
+            kl_sum=None if kl is None else float(kl.sum()),
+            kl_max=None if kl is None else float(kl.max()),
+        )
+
+    def __add__(self, other: ClosenessSums) -> ClosenessSums:
+        """Of both; sums without samples know nothing and change nothing."""
+        if not other.samples or not self.samples:
+            return self if self.samples else other
         return ClosenessSums(
-            samples=self.samples + int(finite.sum()),
-            energies=self.energies + SignalNoise(signal=float(batch.signal.sum()), noise=float(batch.noise.sum())),
-            cosine_sum=self.cosine_sum + float(batch.cosine[finite].sum()),
-            cosine_min=min(self.cosine_min, float(batch.cosine[finite].min())),
-            max_abs=max(self.max_abs, float(batch.max_abs.max())),
-            kl_sum=None if kl is None else (self.kl_sum or 0.0) + float(kl.sum()),
-            kl_max=None if kl is None else max(self.kl_max or 0.0, float(kl.max())),
+            samples=self.samples + other.samples,
+            energies=self.energies + other.energies,
+            cosine_sum=self.cosine_sum + other.cosine_sum,
+            cosine_min=min(self.cosine_min, other.cosine_min),
+            max_abs=max(self.max_abs, other.max_abs),
+            kl_sum=None if other.kl_sum is None else (self.kl_sum or 0.0) + other.kl_sum,
+            kl_max=None if other.kl_max is None else max(self.kl_max or 0.0, other.kl_max),
         )
 
     def result(self) -> Closeness | None:

@@ -113,7 +113,7 @@ def compare_sequences(
         progress(state.counts.samples)
     if state.counts.samples == 0:
         raise SetError(f"expected at least one evaluation sample to compare '{stage.name}' with, found none")
-    return _rung(state, stage, options.comparison)
+    return rung(state, stage, options.comparison)
 
 
 def check_written(batch: Written) -> None:
@@ -147,9 +147,12 @@ def forced(translator: Translator, batch: Written, start: int, pad: int) -> NDAr
 
 def extended(state: Sequences, batch: Written, translator: Translator, options: SequenceOptions) -> Sequences:
     """`state` and one more batch."""
+    return followed(state, compared(batch, translator, options), options.comparison)
+
+
+def compared(batch: Written, translator: Translator, options: SequenceOptions) -> Sequences:
+    """What one batch tells."""
     labelled = _labelled(batch.truths) and options.comparison.trained
-    if state.labelled is not None and state.labelled != labelled:
-        raise SetError("expected translations for all samples or for none, found batches with and without")
     found = translator.generate(batch.inputs) if options.comparison.trained else list(batch.ids)
     texts = [
         (_plain(options.decode(expected)), _plain(options.decode(ids)), _plain(truth) if labelled and truth else "")
@@ -162,19 +165,35 @@ def extended(state: Sequences, batch: Written, translator: Translator, options: 
         for expected, ids, text, finite in zip(batch.ids, found, texts, np.isfinite(scores), strict=True)
     ]
     bad = [name for name, score in zip(batch.names, scores, strict=True) if not np.isfinite(score)]
-    sums = state.closeness if per_token is None else state.closeness.plus(per_token.closeness)
-    keep = options.comparison.worst
     return Sequences(
         labelled=labelled,
-        counts=sum(counts, state.counts),
-        texts=state.texts + (tuple(texts) if labelled else ()),
-        closeness=sums,
-        tokens=state.tokens + (0 if per_token is None else len(per_token.agreed)),
-        tokens_agreed=state.tokens_agreed + (0 if per_token is None else int(per_token.agreed.sum())),
-        not_finite=state.not_finite + len(bad),
-        first_not_finite=state.first_not_finite or next(iter(bad), ""),
-        worst=kept_worst(state.worst + _ranked(batch, texts, counts, scores), keep),
-        by_length=_by_length(state.by_length, batch.lengths, counts),
+        counts=sum(counts, Tally()),
+        texts=tuple(texts) if labelled else (),
+        closeness=ClosenessSums() if per_token is None else ClosenessSums().plus(per_token.closeness),
+        tokens=0 if per_token is None else len(per_token.agreed),
+        tokens_agreed=0 if per_token is None else int(per_token.agreed.sum()),
+        not_finite=len(bad),
+        first_not_finite=next(iter(bad), ""),
+        worst=kept_worst(_ranked(batch, texts, counts, scores), options.comparison.worst),
+        by_length=_by_length({}, batch.lengths, counts),
+    )
+
+
+def followed(state: Sequences, batch: Sequences, options: ComparisonOptions) -> Sequences:
+    """`state` and what the next batch told; see `compare.followed`."""
+    if state.labelled is not None and state.labelled != batch.labelled:
+        raise SetError("expected translations for all samples or for none, found batches with and without")
+    return Sequences(
+        labelled=batch.labelled,
+        counts=state.counts + batch.counts,
+        texts=state.texts + batch.texts,
+        closeness=state.closeness + batch.closeness,
+        tokens=state.tokens + batch.tokens,
+        tokens_agreed=state.tokens_agreed + batch.tokens_agreed,
+        not_finite=state.not_finite + batch.not_finite,
+        first_not_finite=state.first_not_finite or batch.first_not_finite,
+        worst=kept_worst(state.worst + batch.worst, options.worst),
+        by_length=added(state.by_length, batch.by_length),
     )
 
 
@@ -256,7 +275,7 @@ def _plain(text: str) -> str:
 # ------------------------------------------------------------------------------------------------ the rung
 
 
-def _rung(state: Sequences, stage: Stage, options: ComparisonOptions) -> Rung:
+def rung(state: Sequences, stage: Stage, options: ComparisonOptions) -> Rung:
     counts, closeness = state.counts, state.closeness.result()
     decision = _decision(state, options)
     words = verdict.Words(metric=METRIC)

@@ -5,12 +5,14 @@ from edgevit.pipeline.device_bench import bench_on
 from edgevit.pipeline.diagnosis import doctor
 from edgevit.pipeline.exporting import ExportOptions, ExportResult, export
 from edgevit.pipeline.inspecting import inspect
+from edgevit.pipeline.sweeps import SweepOptions, sweep
 from edgevit.runtime.translate import Changes
 
 __all__ = [
     "Changes",
     "ExportOptions",
     "ExportResult",
+    "SweepOptions",
     "bench",
     "bench_on",
     "doctor",
@@ -19,5 +21,6 @@ __all__ = [
     "parity",
     "read_bench",
     "run",
+    "sweep",
     "verify",
 ]

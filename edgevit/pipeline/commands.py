@@ -9,6 +9,8 @@ import msgspec
 import numpy as np
 
 from edgevit.bundle import GOLDEN, inputs_of, open_bundle, read_golden, verify_files
+from edgevit.cluster import Workers
+from edgevit.cluster import opened as opened_pool
 from edgevit.errors import BundleError, EdgevitError, InputError, MeasureError, UnavailableError
 from edgevit.measure import BenchOptions
 from edgevit.measure.bench import bench as bench_bundle
@@ -177,28 +179,41 @@ def _check_build(bundle: Bundle, build: Build, inputs: Arrays, outputs: Arrays) 
 
 
 def parity(
-    bundle: str | Path, evaluation: str | None = None, target: str | None = None, progress: Progress | None = None
+    bundle: str | Path,
+    evaluation: str | None = None,
+    target: str | None = None,
+    progress: Progress | None = None,
+    workers: Workers | None = None,
 ) -> ParityReport:
     """Compares the bundle's builds with the float reference on `evaluation`, or on the set they were judged on.
 
     The reference's outputs for that set travel in the bundle. For another set, the bundle's own float32 build stands
-    in for it: it has been compared with torch, and the report's set says what was used.
+    in for it: it has been compared with torch, and the report's set says what was used. With `workers` the samples are
+    shared out to processes or to a cluster; the report is the same. Raises BundleError, InputError, SetError, and
+    UnavailableError for processes or a cluster that cannot be had.
     """
     from edgevit.pipeline.proof import build_rungs, comparison
-    from edgevit.pipeline.stand_in import bundle_evaluation
+    from edgevit.pipeline.shares import Shared, shared_rungs
+    from edgevit.pipeline.stand_in import bundle_evaluation, bundle_samples
 
-    progress = progress or Silent()
+    progress, workers = progress or Silent(), workers or Workers()
     opened = open_bundle(bundle, check="hashes")
     manifest = opened.manifest
-    found = bundle_evaluation(opened, evaluation, progress)
     output = manifest.signature.outputs[0].name
     options = comparison(manifest.task, manifest.trained, manifest.budget_points, manifest.labels, output)
-    rungs = build_rungs(opened, found, options, progress, opened.builds(target))
+    builds = opened.builds(target)
+    if workers == Workers() or workers == Workers(jobs=1):
+        found = bundle_evaluation(opened, evaluation, progress)
+        samples, rungs = found.samples, build_rungs(opened, found, options, progress, builds)
+    else:
+        samples = bundle_samples(opened, evaluation)
+        with opened_pool(workers, progress) as pool:
+            rungs = shared_rungs(opened, Shared(samples, evaluation, builds, options), pool, progress)
     return ParityReport(
         model=manifest.model,
         model_digest=manifest.source_digest,
-        set=found.samples.name,
-        set_digest=found.samples.digest,
+        set=samples.name,
+        set_digest=samples.digest,
         budget_points=manifest.budget_points,
         trained=manifest.trained,
         rungs=rungs,

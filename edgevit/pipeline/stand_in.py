@@ -29,7 +29,7 @@ from edgevit.pipeline.translators import SessionTranslator, untrained_settings
 from edgevit.preprocess import open_tokenizer
 from edgevit.runtime.parts import PartsSession
 from edgevit.runtime.selection import open_session, runnable
-from edgevit.sets import label_places, open_set, take, with_label_map
+from edgevit.sets import Wanted, label_places, open_set, take, with_label_map
 from edgevit.targets.base import OpenOptions
 from edgevit.types import ImagePreprocess, TextPreprocess
 
@@ -49,34 +49,43 @@ def bundle_evaluation(bundle: Bundle, name: str | None, progress: Progress) -> E
 
     Raises SetError for a set that is not here, BundleError where neither outputs nor a float32 build are in the bundle.
     """
+    samples = bundle_samples(bundle, name)
+    return completed(bundle, evaluation_of(bundle, samples, stored_reference(bundle, samples)), progress)
+
+
+def bundle_samples(bundle: Bundle, name: str | None) -> SampleSet:
+    """The samples of the set `name`, or of the one the bundle was judged on, as its task and labels read them."""
     manifest = bundle.manifest
-    facts = manifest.evaluation
-    if name is None and facts is None:
+    if name is None and manifest.evaluation is None:
         raise InputError(f"expected --evaluation SET, the bundle {bundle.root} does not say what it was judged on")
     samples = _samples(manifest, name)
-    samples = samples if manifest.trained else without_labels(samples)
-    known = facts is not None and samples.digest == facts.set_digest and (bundle.root / REFERENCE).exists()
+    return samples if manifest.trained else without_labels(samples)
+
+
+def evaluation_of(bundle: Bundle, samples: SampleSet, reference: Arrays) -> Evaluation:
+    """Samples of the bundle's set, all or some, with what is known of the reference's outputs for them."""
+    manifest = bundle.manifest
     fixed = manifest.signature.inputs[0].shape[0]
-    evaluation = Evaluation(
+    return Evaluation(
         samples=samples,
         preprocess=manifest.preprocess,
         labels=manifest.labels,
         batch=fixed if isinstance(fixed, int) else 16,
-        reference=_stored(bundle, samples) if known else {},
+        reference=reference,
         tokenizer=_tokenizer(bundle, manifest),
         target=None
         if manifest.generation is None
         else open_tokenizer(inside(bundle.root, manifest.generation.tokenizer)),
         generation=untrained_settings(manifest.generation, trained=manifest.trained),
     )
-    return _completed(bundle, evaluation, progress)
 
 
 def _samples(manifest: Manifest, name: str | None) -> SampleSet:
     facts = manifest.evaluation
     wanted = name or (facts.set if facts else "")
     try:
-        samples = open_set(wanted, manifest.task)
+        few = Wanted(facts.samples) if facts is not None and name is None else None
+        samples = open_set(wanted, manifest.task, few)
     except SetError as error:
         if name is not None:
             raise
@@ -103,8 +112,14 @@ def _tokenizer(bundle: Bundle, manifest: Manifest) -> Tokenizer | None:
     return open_tokenizer(inside(bundle.root, spec.tokenizer), sha256=spec.tokenizer_sha256)
 
 
-def _stored(bundle: Bundle, samples: SampleSet) -> Arrays:
-    """The float reference's outputs that the bundle carries, one row per sample (of translations: `LENGTHS`)."""
+def stored_reference(bundle: Bundle, samples: SampleSet) -> Arrays:
+    """The float reference's outputs that the bundle carries, one row per sample (of translations: `LENGTHS`).
+
+    Nothing for another set than the one they were computed for.
+    """
+    facts = bundle.manifest.evaluation
+    if facts is None or samples.digest != facts.set_digest or not (bundle.root / REFERENCE).exists():
+        return {}
     try:
         with np.load(bundle.root / REFERENCE, allow_pickle=False) as stored:
             outputs = {name: stored[name] for name in stored.files}
@@ -124,7 +139,7 @@ def _stored(bundle: Bundle, samples: SampleSet) -> Arrays:
     return outputs
 
 
-def _completed(bundle: Bundle, evaluation: Evaluation, progress: Progress) -> Evaluation:
+def completed(bundle: Bundle, evaluation: Evaluation, progress: Progress) -> Evaluation:
     """With what is not stored computed by the bundle's float32 build."""
     if evaluation.generation is None:
         if evaluation.reference:

@@ -28,18 +28,20 @@ def render_html(data: ReportData, pictures: Mapping[str, bytes] | None = None) -
     The same data gives the same bytes. Raises UnavailableError without jinja2 or matplotlib, InputError for bytes that
     are no PNG.
     """
-    template = _environment().get_template("report.html.j2")
+    template = environment().get_template("report.html.j2")
     return template.render(_page(data, pictures or {}))
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates. Raises UnavailableError without jinja2."""
     try:
         from jinja2 import DictLoader, Environment, StrictUndefined
     except ImportError as error:
         raise missing_package("jinja2", "report", "writing the report's page") from error
     # Read as package data, so that it also works from a zip archive.
     folder = files("edgevit.report") / "templates"
-    texts = {name: (folder / name).read_text(encoding="utf-8") for name in ("report.html.j2", "report.css")}
+    names = ("report.html.j2", "report.css", "sweep.html.j2", "tables.html.j2")
+    texts = {name: (folder / name).read_text(encoding="utf-8") for name in names}
     return Environment(
         loader=DictLoader(texts), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from edgevit.pipeline.finishing import Finishing
     from edgevit.progress import Progress
     from edgevit.report.rows import Table
-    from edgevit.types import BenchReport, ParityReport
+    from edgevit.types import BenchReport, ParityReport, SweepReport
 
 
 class Terminal:
@@ -76,6 +77,15 @@ class Terminal:
         for rung in report.rungs:
             if rung.verdict != "passed" or len(report.rungs) == 1:
                 self._paragraph(f"{rung.name}: {rung.verdict}: {rung.reason}")
+
+    def swept(self, report: SweepReport) -> None:
+        from edgevit.report.sweep import lines_table
+
+        if self._json:
+            self._document(report)
+            return
+        self._table(lines_table(report))
+        self._line(f"report: {(Path(report.path) / 'sweep.html').resolve().as_uri()}")
 
     def predictions(self, names: Sequence[str], results: Sequence[Any]) -> None:
         if self._json:

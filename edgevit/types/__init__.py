@@ -39,6 +39,7 @@ from edgevit.types.parity import (
 from edgevit.types.plan import CalibrationStats, ChannelStats, LayerPlan, QuantPlan, SkippedLayer
 from edgevit.types.preprocessing import PIXELS, PREPROCESSING, Generation, ImagePreprocess, Preprocess, TextPreprocess
 from edgevit.types.signature import PRECISIONS, UNTAGGED, Precision, Signature, Task, TensorSpec, Value, Verdict
+from edgevit.types.sweeps import Spread, SweepCell, SweepLine, SweepReport
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,6 +92,10 @@ __all__ = [
     "Rung",
     "Signature",
     "SkippedLayer",
+    "Spread",
+    "SweepCell",
+    "SweepLine",
+    "SweepReport",
     "Task",
     "TaskComparison",
     "TensorSpec",

@@ -61,6 +61,13 @@ def test_parity_is_on_raw_images_and_shows_the_difference_of_the_preprocessing(
         assert rung["closeness"]["sqnr_db"] == pytest.approx(rungs[rung["name"]]["closeness"]["sqnr_db"], abs=0.5)
 
 
+def test_processes_compare_raw_images_too(raw: Any) -> None:
+    photos = str(raw.photos)
+    shared = edgevit.parity(raw.bundle, photos, workers=edgevit.Workers(jobs=2))
+    assert all(rung.preprocessing for rung in shared.rungs)
+    assert shared == edgevit.parity(raw.bundle, photos)
+
+
 def test_golden_inputs_are_pixels_and_verify(raw: Any, inside: Callable[..., Any], tmp_path: Path) -> None:
     inputs, outputs = read_golden(raw.bundle / GOLDEN)
     assert inputs[PIXELS].dtype == np.uint8 and inputs[PIXELS].shape[3] == 3

@@ -171,6 +171,36 @@ def test_texts_without_translations_are_compared_with_the_reference_and_the_verd
     assert all(rung["scores"] == [] for rung in found)
 
 
+def one_report_in_shares(bundle: Path, monkeypatch: pytest.MonkeyPatch, evaluation: str | None = None) -> None:
+    """Shares of the samples, put together, give what one pass gives: of texts each has its own rows and padding."""
+    from edgevit.bundle import open_bundle
+    from edgevit.cluster.pool import Here
+    from edgevit.pipeline import shares
+    from edgevit.pipeline.proof import build_rungs, comparison
+    from edgevit.pipeline.stand_in import bundle_evaluation, bundle_samples
+    from edgevit.progress import Silent
+
+    opened = open_bundle(bundle)
+    manifest = opened.manifest
+    output = manifest.signature.outputs[0].name
+    options = comparison(manifest.task, manifest.trained, manifest.budget_points, manifest.labels, output)
+    builds = opened.builds("openvino")
+    whole = build_rungs(opened, bundle_evaluation(opened, evaluation, Silent()), options, Silent(), builds)
+    shared = shares.Shared(bundle_samples(opened, evaluation), evaluation, builds, options)
+    monkeypatch.setattr(shares, "FEWEST", 32)
+    monkeypatch.setattr(shares, "MOST", 32)
+    assert len(shares.cut(opened, shared, 1, Silent())) > 1
+    assert shares.shared_rungs(opened, shared, Here(), Silent()) == whole
+
+
+def test_shares_of_translations_give_the_same_report(
+    phrases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_report_in_shares(phrases / "out", monkeypatch)
+    (tmp_path / "texts.txt").write_text("".join(f"am {day}. März\n" for day in range(1, 60)), encoding="utf-8")
+    one_report_in_shares(phrases / "out", monkeypatch, str(tmp_path / "texts.txt"))
+
+
 def test_it_verifies_and_says_what_it_is(phrases: Path, inside: Callable[..., Any]) -> None:
     finished = inside("verify", phrases / "out")
     assert finished.status == 0, finished.out
@@ -241,6 +271,7 @@ def test_models_of_one_graph(
     edgevit: Callable[..., Any],
     inside: Callable[..., Any],
     repository: Path,
+    monkeypatch: pytest.MonkeyPatch,
     model: str,
     metric: str,
     shown: str,
@@ -263,6 +294,7 @@ def test_models_of_one_graph(
     assert shown in finished.out
     assert inside("verify", place / "out").status == 0
     assert inside("parity", place / "out").status == 0
+    one_report_in_shares(place / "out", monkeypatch)
     finished = inside("bench", place / "out", "--tokens", "5")
     assert finished.status == 2
     assert "expected a model that writes text for tokens" in finished.complaint
