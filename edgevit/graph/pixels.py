@@ -9,7 +9,7 @@ Why products with weights made in the graph (`graph.resampling`), and no operato
 with Pillow's weights falls to the other side of a half in up to one value of eight, and takes ten to thirty times as
 long as Pillow (bicubic, 1920 x 1080: 384 ms, Pillow 13); ONNX Runtime 1.32's Resize with antialias is as fast as
 Pillow and up to two levels off; TensorRT has no antialiasing. The products take 9 ms there in ONNX Runtime and 20 in
-OpenVINO (one thread), and are a level off for one value in 2000 or fewer.
+OpenVINO (one thread), and are a level off, rarely two, for one value in 2000 or fewer.
 """
 
 from __future__ import annotations

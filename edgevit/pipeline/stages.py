@@ -316,6 +316,8 @@ def _built_part(
     own = own_options(target, options)
     if not wants_pixels(options):
         return target.build(source, precision, own, files)
+    if precision not in PLANNED:  # nothing reads it, and of a large model it is another gigabyte to write
+        source = msgspec.structs.replace(source, quantized=None)
     graphs = files.with_name("graphs")
     used = target.build(source_with_pixels(source, model.preprocess, graphs), precision, own, files)
     alone = preprocessing_alone(source, model.preprocess, graphs)

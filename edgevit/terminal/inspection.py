@@ -80,6 +80,8 @@ def _build(build: Build) -> str:
         parts.append(f"executes {build.execution.precision}")
     if build.worth:
         parts.append(build.worth)
+    if build.takes_pixels:
+        parts.append("takes raw pixels")
     if build.requires_any:
         parts.append(f"needs {' or '.join(build.requires_any)}")
     return ", ".join(parts)

@@ -81,6 +81,11 @@ def test_golden_inputs_are_pixels_and_verify(raw: Any, inside: Callable[..., Any
     assert inside("verify", turned).status == 1
 
 
+def test_inspect_tells_them_apart(raw: Any, digits: Any, inside: Callable[..., Any]) -> None:
+    assert inside("inspect", raw.bundle).out.count("takes raw pixels") == len(raw.builds)
+    assert "takes raw pixels" not in inside("inspect", digits.bundle).out
+
+
 def test_bench_says_which_images_it_gave(raw: Any, inside: Callable[..., Any]) -> None:
     quick = ["--seconds", "0.1", "--rounds", "1", "--cold-starts", "0", "--json", "--target", "onnxruntime:int8"]
     (entry,) = json.loads(inside("bench", raw.bundle, *quick, "--image-size", "48x64").out)["entries"]

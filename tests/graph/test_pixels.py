@@ -95,14 +95,14 @@ def apart(height: int, width: int, spec: ImagePreprocess) -> NDArray[Any]:
 def test_pixels_become_what_pillow_makes_of_them(
     run_in: Any, engine: str, interpolation: str, height: int, width: int, shape: str, seed: int
 ) -> None:
-    """To the level, where it is not half way between two: there a float sum may fall to the other side."""
+    """To the level, where it is not half way between two: a float sum may fall to the other side, in each pass."""
     spec = spec_of(interpolation, shape)
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     off = levels(run_in(engine, spec)(image[None])[0], image_tensor(image, spec), spec)
     if interpolation == "nearest":  # on a border Pillow takes the side that its sum of steps falls to
         off = np.where(apart(height, width, spec), off, 0)
         assert off.max() < 0.01
-    assert off.max() < 1.01
+    assert off.max() < 2.01
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
