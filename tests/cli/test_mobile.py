@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 Command = Callable[..., Any]
@@ -88,6 +89,32 @@ def test_its_bundle_is_verified_compared_and_measured(phrases: Path, inside: Com
     assert done.status == 0, done.err
     (entry, *_) = json.loads(done.out)["entries"]
     assert (entry["target"], entry["generation"]["tokens"]) == ("executorch", 3)
+
+
+def test_executorch_tags_as_the_checkpoints_own_code_does(
+    inside: Command,
+    huggingface: Callable[..., Any],
+    huggingface_directory: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    """A BERT in Hugging Face layout, whose masks are boolean."""
+    import torch
+
+    import edgevit
+
+    (tmp_path / "short.txt").write_text("The cat slept.\nA storm is coming\nTwo trains were late, again\nwho won?\n")
+    arguments = ("-t", "executorch:float32", "--no-bench", "--evaluation", tmp_path / "short.txt")
+    done = inside("export", huggingface_directory("bert-tags"), tmp_path / "out", *arguments)
+    assert done.status == 0, done.err
+    ids = np.random.default_rng(1).integers(5, 300, (3, 9))
+    mask = (np.arange(9)[None] < np.array([9, 4, 1])[:, None]).astype(np.int64)
+    with torch.no_grad():
+        theirs = huggingface("bert-tags")(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask))
+    with edgevit.load(tmp_path / "out") as model:
+        (found,) = model.run({"input_ids": ids, "attention_mask": mask}).values()
+    expected = theirs.logits.numpy()[mask == 1]
+    np.testing.assert_allclose(found[mask == 1], expected, rtol=2e-3, atol=2e-4)
+    assert (found[mask == 1].argmax(-1) == expected.argmax(-1)).all() and expected.std() > 0.01
 
 
 def test_recurrent_models_are_refused_in_one_line(inside: Command, tmp_path: Path) -> None:

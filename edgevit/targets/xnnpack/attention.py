@@ -9,8 +9,13 @@ if TYPE_CHECKING:
     import torch
 
 
+UNSEEN = -1e9
+"""Added where a boolean mask says no: its exponential is zero beside any score. A row of nothing else, only padding
+has one, gets the mean of all values and not torch's zeros."""
+
+
 def with_plain_attention(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """Attention without a mask, or with one that is added, in plain operators.
+    """Attention in plain operators, its mask added to the scores.
 
     torch's own form guards against rows that a mask has emptied (six more operators a block, of which XNNPACK takes
     none) and broadcasts before its products, which costs copies.
@@ -20,12 +25,12 @@ def with_plain_attention(program: torch.export.ExportedProgram) -> torch.export.
     from edgevit.graph.quiet import quiet_torch
 
     with quiet_torch():
-        table = {torch.ops.aten.scaled_dot_product_attention.default: _plain_attention}
+        table = {torch.ops.aten.scaled_dot_product_attention.default: plain_attention}
         plain: torch.export.ExportedProgram = program.run_decompositions(table)
         return plain
 
 
-def _plain_attention(
+def plain_attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -37,8 +42,7 @@ def _plain_attention(
     """softmax(q kᵀ · scale + mask) v over (…, tokens, width); NotImplemented keeps torch's own form."""
     import torch
 
-    boolean = attn_mask is not None and not attn_mask.is_floating_point()
-    if boolean or any(rest) or enable_gqa or query.shape[:-2] != key.shape[:-2]:
+    if any(rest) or enable_gqa or query.shape[:-2] != key.shape[:-2]:
         return NotImplemented
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     tokens, keys, width = query.shape[-2], key.shape[-2], value.shape[-1]
@@ -47,6 +51,8 @@ def _plain_attention(
         key.reshape(-1, keys, key.shape[-1]).transpose(1, 2),
     )
     if attn_mask is not None:
+        if attn_mask.dtype == torch.bool:
+            attn_mask = torch.where(attn_mask, 0.0, UNSEEN)
         scores = (scores.reshape(*query.shape[:-1], keys) + attn_mask).reshape(-1, tokens, keys)
     mixed = torch.bmm(torch.softmax(scores, dim=-1), value.reshape(-1, keys, width))
     return mixed.reshape(*query.shape[:-1], width)
