@@ -36,11 +36,11 @@ class _Row(msgspec.Struct, frozen=True):
     source: Any
 
 
-def open_iterable(spec: str, wanted: Wanted | None = None) -> SampleSet:
+def open_iterable(spec: str, most: Wanted | None = None) -> SampleSet:
     """Calls the function and goes through all that it yields; a pair is an item and its label, of a text also its
     translation.
 
-    Of a stream that comes only once (a function that returns the same iterator every time) the `wanted` samples are
+    Of a stream that comes only once (a function that returns the same iterator every time) as many as `most` says are
     kept while it comes, and without a number all. Raises SetError for code that raises, yields nothing or a mixture,
     or other samples in another pass, and for items that are neither image nor text.
     """
@@ -50,10 +50,10 @@ def open_iterable(spec: str, wanted: Wanted | None = None) -> SampleSet:
         items: Items = found
         if iter(found) is found and function() is not found:
             items = function  # type: ignore[assignment]
-    return as_set(spec.rpartition(":")[2], items, spec, wanted)
+    return as_set(spec.rpartition(":")[2], items, spec, most)
 
 
-def as_set(name: str, items: Items, where: str = "", wanted: Wanted | None = None) -> SampleSet:
+def as_set(name: str, items: Items, where: str = "", most: Wanted | None = None) -> SampleSet:
     """Images, texts or prepared tensors, each alone or paired with its label, as a set.
 
     `items`: an iterable, or a function that gives one anew at every call. See `open_iterable`.
@@ -63,10 +63,10 @@ def as_set(name: str, items: Items, where: str = "", wanted: Wanted | None = Non
     if callable(items) or not (isinstance(items, list | tuple | np.ndarray) or iter(items) is items):
         stream = Stream(where, items if callable(items) else lambda: items, lambda: _of_the_users(where))
         rows = _rows(where, stream.items(), stream)
-    elif wanted is None or isinstance(items, list | tuple | np.ndarray):
+    elif most is None or isinstance(items, list | tuple | np.ndarray):
         rows = _rows(where, _explained(where, items), None)
     else:
-        reservoir = Reservoir(wanted)
+        reservoir = Reservoir(most)
         rows = _rows(where, _explained(where, items), None)
     return _set_of(name, where, rows, reservoir)
 

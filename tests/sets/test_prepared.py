@@ -13,7 +13,8 @@ from PIL import Image
 
 from edgevit.errors import SetError
 from edgevit.preprocess import image_tensor
-from edgevit.sets import as_set, batches, open_set, take
+from edgevit.sets import Wanted, as_set, batches, open_set, take
+from edgevit.sets.reservoir import Reservoir
 from edgevit.types import ImagePreprocess
 
 SPEC = ImagePreprocess(size=(6, 5), mean=(0.5,) * 3, std=(0.25,) * 3)
@@ -123,3 +124,110 @@ def test_what_is_wrong_with_the_code_is_one_line(code: Path, body: str, words: s
     assert "\n" not in str(caught.value)
     with pytest.raises(SetError, match="expected a Python module 'not_there'"):
         open_set("not_there:samples")
+
+
+# ---------------------------------------------------------------------------------------------- in bounds
+
+STREAM = """
+import numpy as np
+alive, most = 0, 0
+
+class Big(np.ndarray):
+    def __del__(self):
+        global alive
+        alive -= self.base is None
+
+def big(place):
+    global alive, most
+    image = np.full((500, 400, 3), place % 251, np.uint8).view(Big)
+    owner = image.copy()
+    alive += 1
+    most = max(most, alive)
+    return owner
+
+def photos():
+    for place in range(120):
+        yield big(place), 'odd' if place % 3 else 'even'
+
+once = photos()
+def camera():
+    return once
+
+class Again:
+    def __iter__(self):
+        return photos()
+def again():
+    return Again()
+
+turn = 0
+def shuffled():
+    global turn
+    turn += 1
+    for place in np.random.default_rng(turn).permutation(9):
+        yield np.full((4, 4, 3), place, np.uint8)
+"""
+
+
+@pytest.mark.parametrize("function", ["photos", "again"])
+def test_what_can_be_gone_through_again_is_not_kept(code: Path, function: str) -> None:
+    code.write_text(STREAM)
+    samples = open_set(f"my_samples:{function}", "image-classification")
+    digest = samples.digest
+    some = take(samples, 30, 7)
+    for chosen in (samples, some, some):
+        places = [int(sample.name.split()[1]) for sample in chosen.samples]
+        read = list(batches(chosen, SPEC, 8, labels=("even", "odd")))
+        assert [label for batch in read for label in batch.labels] == [int(place % 3 > 0) for place in places]
+        shades = np.concatenate([batch.inputs["pixel_values"][:, 0, 0, 0] for batch in read])
+        np.testing.assert_allclose(shades, (np.array(places) / 255 - 0.5) / 0.25, atol=1e-5)
+    assert digest == open_set(f"my_samples:{function}").digest
+    assert sys.modules["my_samples"].most < 16, "a batch's images and those that have just gone by, of 120"
+
+
+def test_a_stream_that_comes_once_is_sampled_as_a_set_would_be(code: Path) -> None:
+    code.write_text(STREAM)
+    samples = open_set("my_samples:camera", "image-classification", Wanted(20, 5))
+    assert (len(samples), samples.labels) == (20, ("even", "odd"))
+    assert [sample.label for sample in samples.samples].count("even") in (6, 7), "a third of them, as of the stream"
+    assert sys.modules["my_samples"].most <= 3 * (20 + 2) + 2
+    names = [sample.name for sample in samples.samples]
+    assert names == sorted(names) and take(samples, 20, 0).samples == samples.samples
+    # The same seed takes the same ones, another seed others; and they can be read again and again.
+    sys.modules.pop("my_samples")
+    assert [sample.name for sample in open_set("my_samples:camera", None, Wanted(20, 5)).samples] == names
+    sys.modules.pop("my_samples")
+    assert [sample.name for sample in open_set("my_samples:camera", None, Wanted(20, 6)).samples] != names
+    one, other = (next(batches(samples, SPEC, 20)).inputs["pixel_values"] for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_all_of_a_stream_that_comes_once_is_kept_where_no_number_is_asked_for() -> None:
+    assert len(as_set("mine", iter(list(rows(4))))) == 4
+    assert len(as_set("mine", iter(list(rows(4))), most=Wanted(9))) == 4
+    tensors = as_set("mine", lambda: iter(list(rows(3))))
+    np.testing.assert_array_equal(next(batches(tensors, SPEC, 4)).inputs["pixel_values"], rows(3))
+
+
+def test_other_samples_in_another_pass_are_one_line(code: Path) -> None:
+    code.write_text(STREAM)
+    samples = open_set("my_samples:shuffled", "image-features")
+    with pytest.raises(SetError, match=r"expected the same samples in every pass over it, found another at number \d"):
+        list(batches(samples, SPEC, 4))
+    shorter = [4, 2]
+    short = as_set("mine", lambda: (np.zeros((4, 4, 3), np.uint8) for _ in range(shorter.pop(0))))
+    with pytest.raises(SetError, match="found its end at number 2; give random choices a seed"):
+        list(batches(short, SPEC, 4))
+
+
+def test_a_reservoir_takes_every_row_as_likely_as_any_other() -> None:
+    taken = np.zeros(60)
+    for seed in range(400):
+        reservoir: Reservoir[int] = Reservoir(Wanted(12, seed))
+        for place in range(60):
+            reservoir.add("first" if place < 40 else "last", place, place)
+        chosen = reservoir.chosen()
+        assert len(chosen) == 12 and chosen == sorted(chosen)
+        assert sum(place < 40 for place in chosen) == 8
+        taken[chosen] += 1
+    # 400 draws of one in five: 80 each, with a standard deviation of 8.
+    assert taken.min() > 45 and taken.max() < 115
