@@ -263,3 +263,77 @@ def test_writers_write_what_transformers_generates(
     assert rungs["onnxruntime-float32"]["agreement"] == 100.0
     assert rungs["openvino-float32"]["closeness"]["sqnr_db"] > 60
     assert rungs["onnxruntime-int8"]["closeness"]["sqnr_db"] > 5
+
+
+# --------------------------------------------------------------------------------------------- two towers
+
+TEXT_TOWER = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 320, "intermediate_size": 48,
+    "max_position_embeddings": 16, "eos_token_id": 3, "bos_token_id": 2, "pad_token_id": 0, "projection_dim": 16,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_the_text_tower_of_clip_on_both_engines(
+    alone: bool,
+    inside: Command,
+    huggingface: Callable[..., Any],
+    huggingface_directory: Callable[..., Path],
+    word_pieces: Path,
+    sentences: Path,
+    tmp_path: Path,
+) -> None:
+    """Of the whole model with --task; a text tower that was published alone needs none."""
+    import edgevit
+
+    theirs = huggingface("clip", text_config=TEXT_TOWER)
+    directory = huggingface_directory("clip", text_config=TEXT_TOWER)
+    if alone:
+        directory = text_tower(theirs, tmp_path / "tower")
+    (directory / "tokenizer.json").write_bytes(word_pieces.read_bytes())
+    out = tmp_path / "out"
+    targets = [f"{engine}:{precision}" for engine in ("openvino", "onnxruntime") for precision in ("float32", "int8")]
+    sets = ("--calibration", sentences / "calibration.txt", "--evaluation", sentences / "evaluation.txt")
+    task = () if alone else ("--task", "text-features")
+    arguments = [argument for target in targets for argument in ("-t", target)]
+    result = inside("export", directory, out, *task, *arguments, *sets, "--samples", 32, "--no-bench")
+    assert result.status == 0, result.err
+    assert "features are text_embeds of CLIPTextModelWithProjection" in result.err
+    ids = np.random.default_rng(1).integers(5, 320, (3, 9))
+    mask = (np.arange(9)[None] < np.array([9, 4, 6])[:, None]).astype(np.int64)
+    ids[np.arange(3), mask.sum(1) - 1] = 3  # where each text ends
+    ids = np.where(mask == 1, ids, 0)
+    given = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+    with torch.no_grad():
+        expected = theirs.get_text_features(**given)
+    expected = getattr(expected, "pooler_output", expected).numpy()
+    assert expected.std() > 0.01
+    for target in targets:
+        with edgevit.load(out, target) as model:
+            (found,) = model.run({"input_ids": ids, "attention_mask": mask}).values()
+        if target.endswith("float32"):
+            np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-4)
+            continue
+        cosine = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
+        assert cosine.min() > 0.98, target
+        assert np.abs(found - expected).max() > 1e-4, "int8 is not float32"
+
+
+def text_tower(model: Any, directory: Path) -> Path:
+    from transformers import CLIPTextModelWithProjection
+
+    tower = CLIPTextModelWithProjection(model.config.text_config)
+    tower.load_state_dict({name: value for name, value in model.state_dict().items() if name.startswith("text_")})
+    tower.save_pretrained(directory)
+    return directory
+
+
+def test_without_a_task_a_model_of_two_towers_is_its_image_tower(
+    huggingface_directory: Callable[..., Path], photos: Path, inside: Command, tmp_path: Path
+) -> None:
+    result = inside("export", huggingface_directory("clip"), tmp_path / "out", "--evaluation", photos, "--no-bench",
+                    "-t", "onnxruntime:float32")  # fmt: skip
+    assert result.status == 0, result.err
+    assert "features are image_embeds of CLIPVisionModelWithProjection" in result.err
+    assert "--task text-features" in result.err
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["task"] == "image-features"

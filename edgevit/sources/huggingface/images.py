@@ -12,6 +12,7 @@ from edgevit.graph.quiet import quiet_torch
 from edgevit.sources.batch_norm import fold_batch_norms
 from edgevit.sources.digest import module_digest
 from edgevit.sources.huggingface.loading import Loading, architecture, load_model, named_labels
+from edgevit.sources.huggingface.texts import TOWERS as TEXT_TOWERS
 from edgevit.sources.preprocessing import FILE, GIVE_ONE, preprocess_from_config, read_preprocess
 from edgevit.types import FloatModel, ImagePreprocess, Signature, Task, TensorSpec
 
@@ -50,6 +51,8 @@ def load_images(found: Directory, task: Task, options: SourceOptions) -> FloatMo
     kind = _class_for(found, task)
     model, notes = load_model(Loading(found=found, task=task, kind=kind, optional=("pooler.",)))
     module, more = _as_image_model(model, task, preprocess, directory)
+    if task == "image-features" and found.config["model_type"] in TEXT_TOWERS:
+        more.append("this is its image tower; give --task text-features for its text tower")
     signature = _signature(module, task, preprocess)
     return FloatModel(
         name=directory.absolute().name,

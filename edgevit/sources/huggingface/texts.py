@@ -81,8 +81,14 @@ def _class_for(found: Directory, task: Task) -> Any:
         return transformers.AutoModelForSequenceClassification
     if task == "token-classification":
         return transformers.AutoModelForTokenClassification
-    tower = TOWERS.get(found.config["model_type"])
+    tower = TOWERS.get(found.config["model_type"]) or _own_tower(found)
     return transformers.AutoModel if tower is None else getattr(transformers, tower)
+
+
+def _own_tower(found: Directory) -> str | None:
+    """A text tower that was saved alone: AutoModel would leave out its projection."""
+    names = found.config.get("architectures") or []
+    return next((name for name in TOWERS.values() if name in names), None)
 
 
 def _as_text_model(model: Any, task: Task, sentences: Sentences | None) -> tuple[nn.Module, list[str]]:
