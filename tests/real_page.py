@@ -69,6 +69,11 @@ class RealPage:
         self.wait_for("!document.getElementById('go').disabled")
         return self.text("result")
 
+    def choose(self, file: Path) -> None:
+        """Gives a file to the page's input `file`."""
+        found = self._ask("Runtime.evaluate", expression="document.getElementById('file')")["result"]["objectId"]
+        self._ask("DOM.setFileInputFiles", objectId=found, files=[str(file)])
+
     def text(self, identity: str) -> str:
         found: str = self.run(f"document.getElementById('{identity}').textContent")
         return found

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edgevit.devices import Transport
+    from edgevit.measure import BenchOptions
     from edgevit.terminal import Terminal
+    from edgevit.types import BenchReport
 
 
 @app.command(
@@ -79,6 +81,14 @@ def bench(
     python: Annotated[
         str | None, typer.Option(metavar="PATH", help="With --ssh or --adb: the Python to use there.")
     ] = None,
+    runner: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --adb, without a Python there: benchmark_model, onnxruntime_perf_test or executor_runner, built "
+            "for the device; it gives times, and no parity.",
+        ),
+    ] = None,
     wheels: Annotated[
         Path | None,
         typer.Option(
@@ -111,7 +121,9 @@ def bench(
             without_cache=without_cache,
         )
         device = _device(ssh or (), adb or (), python, tuple(ssh_option or ()), wheels)
-        if device is None:
+        if runner is not None:
+            report = _with_runner(bundle, device, runner, options, terminal)
+        elif device is None:
             report = measure(bundle, options, terminal.progress)
         else:
             report = bench_on(bundle, device, options, terminal.progress, wheels=wheels)
@@ -120,6 +132,17 @@ def bench(
 
     left = f"nothing is left on {ssh[0]} but its virtual environments" if ssh else ""
     command(work, json, debug, "nothing is left on the device" if adb else left)
+
+
+def _with_runner(
+    bundle: Path, device: Transport | None, runner: Path, options: BenchOptions, terminal: Terminal
+) -> BenchReport:
+    from edgevit.devices import AdbDevice
+    from edgevit.pipeline import bench_with_runner
+
+    if not isinstance(device, AdbDevice):
+        raise InputError("expected --adb beside --runner, found none; say where to measure")
+    return bench_with_runner(bundle, device, runner, options, terminal.progress)
 
 
 def counts(given: Sequence[str], option: str) -> tuple[int, ...]:

@@ -5,17 +5,23 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from edgevit.devices.connection import one_line
-from edgevit.errors import EdgevitError, InputError, UnavailableError
+from edgevit.errors import EdgevitError, InputError, MeasureError, OutputError, UnavailableError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PLACE = "/data/local/tmp"
 """Where a shell of adb may write and execute; nothing of the system cleans it up."""
 INSTALL = "install it (Debian, Ubuntu: sudo apt-get install adb)"
 _PATIENCE = 60
 """Seconds for adb to start its server and list what is connected."""
+_PUSH_SECONDS = 1800
+"""For a gigabyte over a slow cable."""
 _STATES = {
     "unauthorized": "unauthorized: unlock it and allow this computer when it asks",
     "authorizing": "still being authorized: allow this computer when it asks, and try again",
@@ -55,6 +61,31 @@ class AdbDevice(msgspec.Struct, frozen=True, kw_only=True):
         # Without a terminal there, so that bytes stay bytes; its shell has no home that can be written to.
         place = f"export HOME={PLACE} TMPDIR={PLACE} XDG_CACHE_HOME={PLACE}"
         return [_adb(), "-s", self.serial, "shell", "-T", f"{place}; exec sh -c {shlex.quote(script)}"]
+
+    def run(self, script: str, seconds: float) -> tuple[int, str]:
+        """(exit status, what it printed) of a script there, standard error included. Raises what `explained` makes of
+        a device that is gone, MeasureError where nothing comes back within `seconds`."""
+        done = self._adb(["shell", "-T", f"{{ {script}\n}} 2>&1"], seconds)
+        if done.stderr.lstrip().startswith(("error:", "adb: ")):
+            raise self.explained(done.returncode, done.stderr)
+        return done.returncode, done.stdout
+
+    def push(self, file: Path, place: str) -> None:
+        """Copies a file there. Raises OutputError where the device is full."""
+        done = self._adb(["push", str(file), place], _PUSH_SECONDS)
+        if done.returncode and "No space left" in done.stderr + done.stdout:
+            raise OutputError(f"the disk of {self.name} became full while copying {file.name}; free some space there")
+        if done.returncode:
+            raise self.explained(done.returncode, done.stderr or done.stdout)
+
+    def _adb(self, words: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
+        command = [_adb(), "-s", self.serial, *words]
+        try:
+            return subprocess.run(
+                command, capture_output=True, text=True, errors="replace", timeout=seconds, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise MeasureError(f"expected {self.name} to answer within {seconds:.0f} s, found nothing") from error
 
     def explained(self, status: int, errors: str) -> EdgevitError:
         lower = errors.lower()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from edgevit.errors import InputError
 from edgevit.measure.samples import rounds_of
 from edgevit.statistics import median_ratio
 from edgevit.types import Ratio, Value
@@ -51,8 +52,15 @@ def compare_reports(old: BenchReport, new: BenchReport) -> tuple[Change, ...]:
     `slower` or `faster`: the 95 % bootstrap interval of the ratio of medians excludes 1 and the ratio is at least 3 %
     from it; of builds that write the latency of one call and that of a further token are looked at, and what is slower
     in one of them is slower. Texts of other lengths are another setting. Rounds are resampled, not paired: the two runs
-    did not take turns, so a machine that was busy in one run only shows as a change.
+    did not take turns, so a machine that was busy in one run only shows as a change. Raises InputError for entries that
+    a vendor's program measured, which gives no samples.
     """
+    for entry in (*old.entries, *new.entries):
+        if entry.runner:
+            raise InputError(
+                f"expected reports that edgevit measured, whose samples say what is noise, found {entry.name} of "
+                f"{entry.runner}; leave --compare out"
+            )
     machines = machine_differences(old.machine, new.machine)
     before, after = _by_setting(old), _by_setting(new)
     return tuple(_change(key, before.get(key), after.get(key), machines) for key in dict.fromkeys([*after, *before]))

@@ -5,6 +5,7 @@ from edgevit.pipeline.device_bench import bench_on
 from edgevit.pipeline.diagnosis import doctor
 from edgevit.pipeline.exporting import ExportOptions, ExportResult, export
 from edgevit.pipeline.inspecting import inspect
+from edgevit.pipeline.runner_bench import bench_with_runner
 from edgevit.pipeline.sweeps import SweepOptions, sweep
 from edgevit.runtime.translate import Changes
 
@@ -15,6 +16,7 @@ __all__ = [
     "SweepOptions",
     "bench",
     "bench_on",
+    "bench_with_runner",
     "doctor",
     "export",
     "inspect",

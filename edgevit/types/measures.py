@@ -114,6 +114,8 @@ class BenchEntry(Value, frozen=True, kw_only=True):
     """(height, width) of the raw images, for builds with the preprocessing inside; it is in every figure then."""
     generation: GenerationTimes | None = None
     """For builds that write: their decoding loop. `latency` is then one call of encoder and decoder, teacher-forced."""
+    runner: str = ""
+    """The vendor's program that measured it, on inputs of its own; empty for edgevit, which checks outputs too."""
 
     @property
     def name(self) -> str:

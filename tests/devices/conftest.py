@@ -149,3 +149,27 @@ def sshd(start_sshd: Callable[..., Sshd]) -> Sshd:
 def quick() -> list[Any]:
     """Options of a measurement that is over at once."""
     return ["--seconds", 0.05, "--rounds", 2, "--threads", 1, "--cold-starts", 0]
+
+
+@pytest.fixture
+def phones(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """(SERIAL=STATE …) -> the stand-in's folder, with the phones' own in it; the first command `adb` is the stand-in.
+
+    Each has a Python of its own, and whatever the settings of this machine's pip are.
+    """
+    home = tmp_path / "adb"
+    (home / "bin").mkdir(parents=True)
+    program = home / "bin" / "adb"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {repository / "tests/devices/stand_in_adb.py"} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{home / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("EDGEVIT_TEST_ADB", str(home))
+
+    def connect(**states: str) -> Path:
+        (home / "devices").write_text("".join(f"{name}\t{state}\n" for name, state in states.items()))
+        for name in states:
+            (home / name / "python" / "bin").mkdir(parents=True)
+            (home / name / "python" / "bin" / "python3").symlink_to(Path(sys.executable).resolve())
+        return home
+
+    return connect

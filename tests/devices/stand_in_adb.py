@@ -9,6 +9,7 @@ command's input, outputs and exit status on (`shell -T`), and ends what runs the
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +39,16 @@ def shell(folder: Path, words: list[str]) -> int:
     return child.wait()
 
 
+def push(file: Path, place: str) -> int:
+    try:
+        shutil.copy(file, place)
+    except OSError as error:
+        print(f"adb: error: failed to copy '{file}' to '{place}': remote {error.strerror}", file=sys.stderr)
+        return 1
+    print(f"{file}: 1 file pushed, 0 skipped. 35.1 MB/s ({file.stat().st_size} bytes in 0.010s)")
+    return 0
+
+
 def main(words: list[str]) -> int:
     serial = os.environ.get("ANDROID_SERIAL", "")
     if words[:1] == ["-s"]:
@@ -60,6 +71,8 @@ def main(words: list[str]) -> int:
         return fail(REFUSED.get(state, f"device '{chosen}' not found"))
     if words[:1] == ["shell"]:
         return shell(HOME / chosen, words[1:])
+    if words[:1] == ["push"]:
+        return push(Path(words[1]), words[2].replace("/data/local/tmp", str(HOME / chosen)))
     print(f"adb: unknown command {words[0]}", file=sys.stderr)
     return 1
 

@@ -24,30 +24,6 @@ Command = Callable[..., Any]
 PYTHON = "/data/local/tmp/python/bin/python3"
 
 
-@pytest.fixture
-def phones(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """(SERIAL=STATE …) -> the stand-in's folder, with the phones' own in it; the first command `adb` is the stand-in.
-
-    Each has a Python of its own, and whatever the settings of this machine's pip are.
-    """
-    home = tmp_path / "adb"
-    (home / "bin").mkdir(parents=True)
-    program = home / "bin" / "adb"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} {repository / "tests/devices/stand_in_adb.py"} "$@"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{home / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setenv("EDGEVIT_TEST_ADB", str(home))
-
-    def connect(**states: str) -> Path:
-        (home / "devices").write_text("".join(f"{name}\t{state}\n" for name, state in states.items()))
-        for name in states:
-            (home / name / "python" / "bin").mkdir(parents=True)
-            (home / name / "python" / "bin" / "python3").symlink_to(Path(sys.executable).resolve())
-        return home
-
-    return connect
-
-
 def left(phone: Path) -> list[str]:
     return sorted(path.name for path in phone.iterdir())
 
@@ -174,6 +150,14 @@ def small_phone(phones: Command) -> Iterator[Path]:
 def test_a_device_that_is_full(inside: Command, digits: Any, small_phone: Path) -> None:
     line = refused(inside, digits, "--adb", "--python", "/data/local/tmp/python3", status=2)
     assert "MB free on a for the bundle, found" in line
+    assert left(small_phone) == ["python3"]
+    program = small_phone.parent / "benchmark_model"
+    program.write_bytes(bytes(2 << 20))
+    line = refused(inside, digits, "--adb", "--runner", program, "--target", "onnxruntime", status=3)
+    assert "benchmark_model runs builds of litert alone" in line
+    program = program.rename(small_phone.parent / "onnxruntime_perf_test")
+    line = refused(inside, digits, "--adb", "--runner", program, status=2)
+    assert "the disk of a became full while copying onnxruntime_perf_test; free some space there" in line
     assert left(small_phone) == ["python3"]
 
 

@@ -205,6 +205,28 @@ def test_pictures_become_the_same_tensors_as_in_python(
 
 @needs_npm
 @needs_browser
+def test_a_picture_given_to_the_page_gets_the_labels_of_python(page: Any, tiny: Any, repository: Path) -> None:
+    from real_page import RealPage
+
+    from edgevit.graph.execute import Executor
+    from edgevit.preprocess import images_batch
+    from edgevit.runtime.classify import classify
+
+    picture = min((repository / "calibration" / "samples").glob("*.png"))
+    with Executor(tiny.onnx.path, exact=True) as executor:
+        logits = executor.run({"pixel_values": images_batch([picture], tiny.model.preprocess)})["logits"]
+    expected = classify(logits[0], tiny.model.labels)
+    with RealPage(page("float32")[0]) as served:
+        served.choose(picture)
+        served.wait_for("document.querySelectorAll('#labels tr').length > 0")
+        rows = served.run("[...document.querySelectorAll('#labels tr')].map((row) => row.innerText.split('\\t'))")
+        assert [tuple(row) for row in rows] == [(label, f"{100 * score:.1f} %") for label, score in expected.top]
+        assert served.text("state").endswith(" ms, decoding included")
+        assert all(one.startswith((served.address, "blob:")) for one in served.requested), served.requested
+
+
+@needs_npm
+@needs_browser
 def test_what_is_no_picture_is_an_error_and_the_page_lives_on(opened: Any, tiny: Any) -> None:
     session = opened("float32")
     with pytest.raises(InputError, match="expected web-float32 to run in the browser, found: "):
