@@ -137,7 +137,11 @@ def _planes(n: Nodes, pixels: ir.Value, spec: ImagePreprocess) -> ir.Value:
 
 
 def _resized(n: Nodes, height: ir.Value, width: ir.Value, spec: ImagePreprocess) -> tuple[ir.Value, ir.Value]:
-    """Height and width of the resized image, as `preprocess.geometry` has them."""
+    """Height and width of the resized image, as `preprocess.geometry` has them.
+
+    Of sizes that are not square the longer side may be one pixel off where it is exactly half way between two: timm,
+    and so `geometry`, divides twice in float64 there, and what is left of that decides. OpenVINO has no float64.
+    """
     high, wide = (math.floor(side / spec.crop_fraction) for side in spec.size)
     if spec.resize == "exact":
         return n.whole(high), n.whole(wide)

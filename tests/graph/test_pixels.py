@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import numpy as np
 import onnxruntime
 import openvino
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from edgevit.errors import BuildError
@@ -83,9 +84,16 @@ def apart(height: int, width: int, spec: ImagePreprocess) -> NDArray[Any]:
     return np.logical_and(rows[:, None], columns[None, :])
 
 
+def half_way(height: int, width: int, spec: ImagePreprocess) -> bool:
+    """Whether a side of the resized image is exactly half way between two sizes: float64 decides that by chance."""
+    high, wide = (math.floor(side / spec.crop_fraction) for side in spec.size)
+    top, bottom = (width * high, height) if height * wide <= width * high else (height * wide, width)
+    return spec.resize == "shortest" and high != wide and 2 * top % bottom == 0 and 2 * top // bottom % 2 == 1
+
+
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
-@settings(max_examples=8)
+@settings(max_examples=20)
 @given(height=st.integers(1, 70), width=st.integers(1, 70), shape=st.sampled_from(sorted(SHAPES)), seed=st.integers(0))
 @example(height=1, width=64, shape="square", seed=0)
 @example(height=64, width=1, shape="wide", seed=1)
@@ -97,6 +105,7 @@ def test_pixels_become_what_pillow_makes_of_them(
 ) -> None:
     """To the level, where it is not half way between two: a float sum may fall to the other side, in each pass."""
     spec = spec_of(interpolation, shape)
+    assume(not half_way(height, width, spec))
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     off = levels(run_in(engine, spec)(image[None])[0], image_tensor(image, spec), spec)
     if interpolation == "nearest":  # on a border Pillow takes the side that its sum of steps falls to
