@@ -98,11 +98,11 @@ def test_what_is_finished_is_kept_and_what_is_missing_is_made(swept: Path, tmp_p
 
 
 def test_a_cluster_makes_the_same_bundles(swept: Path, tmp_path: Path, inside: Command, dask_cluster: Any) -> None:
-    arguments = ("--seeds", "1", "-t", "onnxruntime:int8", "--cluster", dask_cluster.address)
+    arguments = ("-t", "openvino:float32", "--cluster", dask_cluster.address)
     report = document(inside("sweep", swept / "small.toml", tmp_path / "out", *arguments, "--json"))
     before = msgspec.json.decode((swept / "out" / "sweep.json").read_bytes(), type=SweepReport)
     assert [cell.state for cell in report.cells] == ["made"]
-    assert report.cells[0].rung == before.cells[1].rung
+    assert report.cells[0].rung == before.cells[2].rung
 
 
 def test_another_recipe_does_not_take_a_bundle_for_its_own(swept: Path, tmp_path: Path, inside: Command) -> None:

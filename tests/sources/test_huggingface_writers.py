@@ -138,3 +138,34 @@ def test_a_decoder_built_otherwise_and_options_of_images(
     monkeypatch.setattr(writer_modules, "CROSS", {"somewhere_else": ("k", "v")})
     with pytest.raises(InputError, match=r"attends to the source as BART's or T5's does .* found MarianMTModel"):
         open_source(str(directory))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_text_begins_with_the_forced_token(family: str, huggingface_directory: Directory) -> None:
+    """As mBART and NLLB are told the language to write in; two other languages give two other texts."""
+    from transformers import AutoModelForSeq2SeqLM
+
+    from edgevit.zoo.generate import generate
+
+    directory = huggingface_directory(family)
+    path = directory / "generation_config.json"
+    stored = json.loads(path.read_text())
+    ids, mask, _ = batch()
+    for language in (17, 23):
+        path.write_text(json.dumps({**stored, "forced_bos_token_id": language, "max_length": 9}))
+        model = open_source(str(directory))
+        assert f"every text begins with token {language}, as forced_bos_token_id says" in model.notes
+        assert model.generation is not None
+        written = generate(model.module, ids, mask, model.generation)
+        theirs = AutoModelForSeq2SeqLM.from_pretrained(directory).eval()
+        expected = theirs.generate(input_ids=ids, attention_mask=mask, num_beams=1, do_sample=False)[:, 1:].tolist()
+        end = model.generation.end_token_id
+        assert written == [row[: row.index(end) + 1] if end in row else row for row in expected]
+        assert {row[0] for row in written} == {language}
+        with torch.no_grad():
+            whole = model.module(*batch())
+            torch.testing.assert_close(
+                in_parts(model, slice(0, 3), slice(3, 4), slice(4, 5)), whole, rtol=1e-4, atol=1e-4
+            )
+        assert set(whole.argmax(-1)[:, 0].tolist()) == {language}
+        assert set(whole.argmax(-1)[:, 1:].flatten().tolist()) != {language}

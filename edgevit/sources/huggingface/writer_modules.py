@@ -53,11 +53,16 @@ def cross_heads(decoder: nn.Module) -> list[Heads]:
 class Writer(nn.Module):
     """The whole under teacher forcing; parameters `model.…`."""
 
-    def __init__(self, model: Any, suppressed: tuple[int, ...] = ()) -> None:
-        """`suppressed`: tokens that are never written."""
+    def __init__(self, model: Any, suppressed: tuple[int, ...] = (), first: int | None = None) -> None:
+        """`suppressed`: tokens that are never written. `first`: the one that every text begins with, if any."""
         super().__init__()
         self.model = model
         self.suppressed = suppressed
+        self.first = first
+        if first is not None:
+            only = torch.zeros(model.config.vocab_size, dtype=torch.bool)
+            only[first] = True
+            self.register_buffer("only", only, persistent=False)
         if suppressed:
             never = torch.zeros(model.config.vocab_size, dtype=torch.bool)
             never[list(suppressed)] = True
@@ -95,11 +100,19 @@ class Writer(nn.Module):
         }
 
 
-def allowed(module: Writer | DecoderPart, logits: Tensor) -> Tensor:
-    """What is never written gets the least of all scores; minus infinity would drown every measure of closeness."""
-    if not module.suppressed:
+def allowed(module: Writer | DecoderPart, logits: Tensor, past: int = 0) -> Tensor:
+    """What is never written gets the least of all scores; minus infinity would drown every measure of closeness.
+
+    So does all but `first` where a text begins (the language that mBART and NLLB are told to write in), which gets the
+    greatest: in the graph, so that no loop of any engine has to know of it.
+    """
+    if module.suppressed:
+        logits = torch.where(module.get_buffer("never"), logits.amin(-1, keepdim=True), logits)
+    if module.first is None:
         return logits
-    return torch.where(module.get_buffer("never"), logits.amin(-1, keepdim=True), logits)
+    begins = (torch.arange(logits.shape[1]) + past == 0)[:, None]
+    forced = torch.where(module.get_buffer("only"), logits.amax(-1, keepdim=True), logits.amin(-1, keepdim=True))
+    return torch.where(begins, forced, logits)
 
 
 class EncoderPart(nn.Module):
@@ -125,7 +138,9 @@ class DecoderPart(nn.Module):
     def __init__(self, model: Any, whole: Writer) -> None:
         super().__init__()
         self.model = model
-        self.suppressed = whole.suppressed
+        self.suppressed, self.first = whole.suppressed, whole.first
+        if whole.first is not None:
+            self.register_buffer("only", whole.get_buffer("only"), persistent=False)
         if whole.suppressed:
             self.register_buffer("never", whole.get_buffer("never"), persistent=False)
 
@@ -145,7 +160,7 @@ class DecoderPart(nn.Module):
             return_dict=True,
         )
         kept = [tensor for layer in cache.self_attention_cache.layers for tensor in (layer.keys, layer.values)]
-        return allowed(self, outputs["logits"]), *kept
+        return allowed(self, outputs["logits"], own[0].shape[-2]), *kept
 
 
 class Kept(DynamicLayer):

@@ -30,7 +30,6 @@ NOT_FOLLOWED = {
     "repetition_penalty": 1.0,
     "num_beam_groups": 1,
     "do_sample": False,
-    "forced_bos_token_id": None,
     "prefix_allowed_tokens_fn": None,
 }
 """Settings of a generation_config.json that change what is written and do not exist here, to what changes nothing."""
@@ -64,8 +63,10 @@ def load_writers(found: Directory, task: Task, options: SourceOptions) -> FloatM
         )
     preprocess = text_preprocess(found.path, model, None, tokenizer=tokenizer, truncate=task == "summarization")
     generation = _generation(found, model)
-    module = Writer(model, _suppressed(model)).eval().requires_grad_(False)
+    first = model.generation_config.forced_bos_token_id
+    module = Writer(model, _suppressed(model), first).eval().requires_grad_(False)
     facts = [msgspec.to_builtins(value) for value in (preprocess, generation)]
+    rules = {"texts": facts, "suppressed": module.suppressed} | ({} if first is None else {"first": first})
     return FloatModel(
         name=found.path.absolute().name,
         module=module,
@@ -74,7 +75,7 @@ def load_writers(found: Directory, task: Task, options: SourceOptions) -> FloatM
         preprocess=preprocess,
         labels=(),
         trained=True,
-        digest=module_digest(module, architecture(found, task, {"texts": facts, "suppressed": module.suppressed})),
+        digest=module_digest(module, architecture(found, task, rules)),
         notes=(*notes, *_generation_notes(model)),
         parts=_parts(module, heads),
         generation=generation,
@@ -166,6 +167,8 @@ def _generation_notes(model: Any) -> list[str]:
     said = [f"{name} {left[name]}" for name, usual in NOT_FOLLOWED.items() if left[name] not in (usual, None)]
     said += ["bad_words_ids of several tokens"] * any(len(words) > 1 for words in settings.bad_words_ids or ())
     notes = [f"does not follow the generation settings {', '.join(said)}"] if said else []
+    if settings.forced_bos_token_id is not None:
+        notes.append(f"every text begins with token {settings.forced_bos_token_id}, as forced_bos_token_id says")
     special = getattr(model.config, "task_specific_params", None) or {}
     prefixes = sorted({str(one["prefix"]) for one in special.values() if isinstance(one, dict) and one.get("prefix")})
     if prefixes:
