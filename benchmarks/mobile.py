@@ -97,8 +97,8 @@ def _made(name: str, targets: tuple[str, ...], settings: Settings, options: Opti
     """The bundle of a model, peers' builds beside it; an earlier run's where there is one."""
     place = (options.bundles or options.work) / "mobile"
     if _reads_texts(name):
-        # A translator takes a minute to lower; that it can be, the tests of the command line show.
-        left_out = ("executorch",) if options.smoke else ()
+        # A translator takes a minute to lower or to convert; that it can be, the tests of the command line show.
+        left_out = ("executorch", "coreml") if options.smoke else ()
         engines = [engine for engine in mobile_tables.TEXT_TARGETS if engine not in left_out]
         able = tuple(one for one in targets if one.partition(":")[0] in engines)
         return export_texts(name, msgspec.structs.replace(options, bundles=place), able, _of_one_batch(able))

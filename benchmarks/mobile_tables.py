@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from edgevit.types import BenchEntry, Latency
 
-TEXT_TARGETS = ("ort-mobile", "executorch", "litert")
+TEXT_TARGETS = ("ort-mobile", "executorch", "litert", "coreml", "web")
 """Those that take an encoder and a decoder."""
 TITLES = {
     TORCHAO: "torchao PT2E, XNNPACK's default",
@@ -120,7 +120,7 @@ def figures(name: str, found: dict[str, Any]) -> list[Figure]:
 
 def tables(name: str, found: dict[str, Any]) -> list[Table]:
     if "closeness" not in found:
-        return [_texts_table(name, found)]
+        return [_texts_table(name, found), *_packages_table(name, found)]
     return [_images_table(name, found), *([_weights_table(name, found)] if found["weights"] else ())]
 
 
@@ -200,6 +200,13 @@ def _texts_table(name: str, found: dict[str, Any]) -> Table:
         columns=(*columns, "same as float", "delegated", "loaded in", "verdict"),
         rows=tuple(rows),
     )
+
+
+def _packages_table(name: str, found: dict[str, Any]) -> list[Table]:
+    """Core ML's, of which nothing is executed here; none where none was built."""
+    rows = tuple((build, MEGABYTES(size)) for build, size in found["sizes"].items() if build.startswith("coreml"))
+    title = f"{name} for Core ML, built and not executed: encoder, first tokens and further ones"
+    return [Table(title=title, columns=("build", "size"), rows=rows)] if rows else []
 
 
 def _name(entry: dict[str, Any]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import Any
@@ -348,3 +350,10 @@ def test_a_missing_report_is_said_when_it_is_asked_for(lowered: Any, tmp_path: A
 def test_opening_writes_nothing_to_the_terminal(lowered: Any, tiny: Any, capfd: Any) -> None:
     lowered("float32").open().run(tiny.batches[0])
     assert capfd.readouterr() == ("", "")
+
+
+@needs_executorch
+def test_importing_it_writes_nothing_to_the_terminal(repository: Any) -> None:
+    code = "from edgevit.targets.xnnpack.session import import_executorch; import_executorch()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")

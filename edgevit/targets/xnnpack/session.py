@@ -36,8 +36,8 @@ PROGRAM = "model.pte"
 METHOD = "forward"
 LOG_LINE = re.compile(r"^\[[\w.]+:\d+\] ")
 """How the runtime's C++ logs: `[method.cpp:1243] Error resizing tensor at input 0`."""
-HARMLESS = "Failed to load "
-"""torchao's word on kernels for other processors."""
+HARMLESS = re.compile(r"Failed to load |W\d{4} .*torch/utils/_pytree\.py")
+"""torchao's words when it is imported: on kernels for other processors, and on an enumeration of its own."""
 STANDARD_ERROR = 2
 
 
@@ -198,5 +198,5 @@ def _engine_messages() -> Iterator[list[str]]:
             caught.seek(0)
             messages.extend(caught.read().splitlines())
             for line in messages:
-                if not LOG_LINE.match(line) and not line.startswith(HARMLESS):
+                if not LOG_LINE.match(line) and not HARMLESS.match(line):
                     print(line, file=sys.stderr)
