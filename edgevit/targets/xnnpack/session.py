@@ -9,7 +9,7 @@ import re
 import sys
 import tempfile
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -183,20 +183,26 @@ def _loaded(path: Path, bindings: Any, version: str) -> Any:
 
 @contextmanager
 def _engine_messages() -> Iterator[list[str]]:
-    """Keeps what the runtime's C++ writes to standard error, for the message of an error; the rest passes on after."""
+    """Keeps what the runtime's C++ writes to standard error, for the message of an error; the rest passes on after.
+
+    Its bindings write some of it through `sys.stderr`, which in a notebook or a test is not that file.
+    """
     messages: list[str] = []
     sys.stderr.flush()
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as caught:
-        kept = os.dup(STANDARD_ERROR)
-        os.dup2(caught.fileno(), STANDARD_ERROR)
-        try:
-            yield messages
-        finally:
-            sys.stderr.flush()
-            os.dup2(kept, STANDARD_ERROR)
-            os.close(kept)
-            caught.seek(0)
-            messages.extend(caught.read().splitlines())
-            for line in messages:
-                if not LOG_LINE.match(line) and not HARMLESS.match(line):
-                    print(line, file=sys.stderr)
+    try:
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as caught:
+            kept = os.dup(STANDARD_ERROR)
+            os.dup2(caught.fileno(), STANDARD_ERROR)
+            try:
+                with redirect_stderr(caught):
+                    yield messages
+            finally:
+                caught.flush()
+                os.dup2(kept, STANDARD_ERROR)
+                os.close(kept)
+                caught.seek(0)
+                messages.extend(caught.read().splitlines())
+    finally:
+        for line in messages:
+            if not LOG_LINE.match(line) and not HARMLESS.match(line):
+                print(line, file=sys.stderr)
