@@ -67,7 +67,7 @@ def edgevit_openvino(folder: str, name: str, samples: int, work: str, searched: 
         plan = planned(bench, lowered.model, graphs, calibration, recipe, silent)
         written = quantized(bench, graphs, plan, silent)[""]
         source = BuildSource(float_model=None, onnx=lowered.onnx, quantized=written, plan=plan)
-        made = built(bench, "openvino:int8", {"": source}, recipe, silent)
+        made = built(bench, "openvino:int8", lowered.model, {"": source}, recipe, silent)
         shutil.copytree(made / "files", empty_files(folder, name), dirs_exist_ok=True)
         used = msgspec.json.decode((made / "options.json").read_bytes())
     describe_build(folder, name, "openvino", "int8", used)

@@ -12,9 +12,10 @@ from edgevit.errors import InputError
 
 
 def names_function(text: str) -> bool:
-    """Whether `text` has the form `package.module:name`."""
+    """Whether `text` has the form `package.module:name`; `zoo:` is edgevit's own."""
     module, colon, name = text.partition(":")
-    return bool(colon) and name.isidentifier() and all(part.isidentifier() for part in module.split("."))
+    parts = (*module.split("."), name)
+    return bool(colon) and module != "zoo" and all(part.isidentifier() for part in parts)
 
 
 def find_function(spec: str) -> Callable[[], object]:
