@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import shutil
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -32,13 +31,13 @@ from edgevit.files import check_relative
 from edgevit.measure import BenchOptions, describe_machine
 from edgevit.measure.bench import bench_builds, subjects_of
 from edgevit.parity.ladder import out_of_budget
-from edgevit.parity.layers import first_divergent, layer_parity
+from edgevit.parity.layers import first_divergent
 from edgevit.parity.metrics import sqnr_db
+from edgevit.pipeline.by_layer import by_layer
 from edgevit.pipeline.compiled import compiled_execution
 from edgevit.pipeline.evaluation import LOGITS
-from edgevit.pipeline.feeding import part_inputs
 from edgevit.pipeline.golden import golden_samples
-from edgevit.pipeline.parts import WHOLE, split
+from edgevit.pipeline.parts import WHOLE
 from edgevit.pipeline.pixels import pixel_signature, wants_pixels
 from edgevit.pipeline.proof import build_rungs
 from edgevit.pipeline.stages import requires_any
@@ -46,7 +45,7 @@ from edgevit.quantize.plan_file import write_plan
 from edgevit.report import CalibrationFacts as ReportedCalibration
 from edgevit.report import ReportData, summarize_plan, write_report
 from edgevit.runtime.selection import open_session, why_not_here
-from edgevit.sets import coverage, read_label_map, take
+from edgevit.sets import coverage, read_label_map
 from edgevit.targets import get_target, on_cpu, parse_target
 from edgevit.targets.base import OpenOptions
 from edgevit.types import Build, BuildPart, Engine, LayerParity, ParityReport, Rung, TextPreprocess
@@ -71,10 +70,6 @@ TEXT_LENGTHS = {"source_length", "target_length"}
 """Those that `BenchOptions` speaks of."""
 PICTURE_SIZE = 160
 """Longest side of the pictures of worst samples in the report, pixels."""
-
-
-LAYERS_BATCH = 2
-"""Samples at a time where the outputs of all layers are held, of both sides: 130 MB for each of a ViT-B."""
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,7 +110,7 @@ def assemble(draft: Draft, stage: Path, bench: Workbench, progress: Progress) ->
     with bench.timed("parity of the builds"):
         rungs = (*draft.rungs, *build_rungs(bundle, draft.evaluation, draft.comparison, progress))
     with bench.timed("parity of the layers"):
-        layers = _layers(draft, progress)
+        layers = by_layer(draft, progress)
     parity = _parity_report(draft, rungs, layers)
     measured = _measured(draft, bundle, bench, progress)
     builds = tuple(_finished(bundle, build, rungs, measured, golden) for build in manifest.builds)
@@ -222,24 +217,6 @@ def _build(draft: Draft, text: str, stage: Path, machine_of: object) -> Build:
         options=options,
         requires_any=requires_any(precision, draft.plan) if on_cpu(name) else (),
     )
-
-
-def _layers(draft: Draft, progress: Progress) -> tuple[LayerParity, ...]:
-    wanted = draft.recipe.parity.layers
-    if draft.plan is None or wanted < 1:
-        return ()
-    size = draft.recipe.trace.batch or LAYERS_BATCH
-    samples = draft.evaluation.samples
-    batches: int | None = -(-wanted // size)
-    if samples.kind == "text":
-        # They come by their length, and a text is several calls of a decoder: all of a few texts, not the first calls.
-        samples, batches = take(samples, min(wanted, len(samples)), 0), None
-    layers: list[LayerParity] = []
-    with progress.task("parity of the layers", None):
-        for part, plan in split(draft.plan, draft.graphs).items():
-            stream = part_inputs(draft.model, draft.graphs, part, samples, size)
-            layers.extend(layer_parity(draft.graphs[part], plan, islice(stream, batches)))
-    return tuple(layers)
 
 
 def _parity_report(draft: Draft, rungs: tuple[Rung, ...], layers: tuple[LayerParity, ...]) -> ParityReport:

@@ -85,12 +85,12 @@ def lowered(bench: Workbench, model: FloatModel, recipe: Recipe, progress: Progr
 
 def _lower(model: FloatModel, path: Path, recipe: Recipe, progress: Progress) -> None:
     options = CaptureOptions(batch=recipe.trace.batch, max_batch=recipe.trace.max_batch)
-    with progress.task("tracing", None) as advance:
+    with progress.task("tracing", 3) as advance:
         program = capture(model, options)
-        advance(0, "lowering to ONNX")
+        advance(1, "lowering to ONNX")
         written = lower(program, model, path)
         del program
-        advance(0, "comparing with torch")
+        advance(2, "comparing with torch")
         check_against_torch(model, written, recipe.trace.max_batch, longest(model))
 
 
@@ -172,9 +172,10 @@ def planned(
     safe = needs_safe_weights(settings.cpu)
 
     def produce(folder: Path) -> None:
-        skip = patterns_of(settings.skip, {part: layer_names(graph) for part, graph in graphs.items()})
+        names = {part: layer_names(graph) for part, graph in graphs.items()}
+        skip = patterns_of(settings.skip, names)
         done: list[str] = []
-        with progress.task("planning scales", None) as advance:
+        with progress.task("planning scales", sum(map(len, names.values()))) as advance:
 
             def decided(layer: str) -> None:
                 done.append(layer)
