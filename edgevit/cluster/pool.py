@@ -44,17 +44,18 @@ def opened(workers: Workers, progress: Progress) -> Iterator[Pool]:
     Raises UnavailableError where joblib or Dask is not installed, the scheduler does not answer, there are no workers,
     or theirs is another edgevit.
     """
-    if workers.cluster:
+    if workers.alone:
+        yield Here()
+    elif workers.cluster:
         from edgevit.cluster.scheduler import connected
 
         check_joblib("running on a Dask cluster")
         with connected(workers, progress) as cluster:
             yield cluster
-    elif workers.jobs is None or workers.jobs == 1:
-        yield Here()
     else:
         from edgevit.cluster.processes import Processes
 
+        assert workers.jobs is not None, "it would be this process alone"
         check_joblib("running on several processes")
         with Processes(workers.jobs) as processes:
             yield processes

@@ -20,6 +20,11 @@ class Workers(msgspec.Struct, frozen=True, kw_only=True):
     cluster: str = ""
     """HOST:PORT of a Dask scheduler; empty for this machine."""
 
+    @property
+    def alone(self) -> bool:
+        """Whether this process does all by itself."""
+        return not self.cluster and self.jobs in (None, 1)
+
 
 def workers_of(jobs: int | None, cluster: str | None) -> Workers:
     """From `--jobs` and `--cluster`. Raises InputError for fewer than one job and for another address."""

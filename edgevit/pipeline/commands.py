@@ -202,7 +202,7 @@ def parity(
     output = manifest.signature.outputs[0].name
     options = comparison(manifest.task, manifest.trained, manifest.budget_points, manifest.labels, output)
     builds = opened.builds(target)
-    if workers == Workers() or workers == Workers(jobs=1):
+    if workers.alone:
         found = bundle_evaluation(opened, evaluation, progress)
         samples, rungs = found.samples, build_rungs(opened, found, options, progress, builds)
     else:
