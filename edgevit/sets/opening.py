@@ -61,8 +61,6 @@ def _open(spec: str | Path, opened: tuple[Path, ...]) -> SampleSet:
     """`opened` are the manifests on the way here, so that a circle of them is an error and not a hang."""
     if isinstance(spec, str) and spec.startswith("zoo:"):
         return _open_zoo(spec)
-    if isinstance(spec, str) and names_function(spec):
-        return open_iterable(spec)
     path = Path(spec)
     if path.is_dir():
         return open_folder(path)
