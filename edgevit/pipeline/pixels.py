@@ -27,13 +27,15 @@ from edgevit.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from edgevit.parity.ladder import Runnable
+    from edgevit.pipeline.evaluation import Evaluation
     from edgevit.recipe import Recipe
-    from edgevit.sets import SampleSet
+    from edgevit.sets import Batch, SampleSet
     from edgevit.targets.base import EngineSession, Target
     from edgevit.types import Arrays, FloatModel, Preprocess
 
@@ -135,6 +137,13 @@ class OnRawImages:
 
     def run(self, inputs: Arrays) -> Arrays:
         return run_images(self._session.run, list(inputs[PIXELS]), self._spec, self._batch)
+
+
+def fed(evaluation: Evaluation, build: Build, session: EngineSession) -> tuple[Runnable, Iterator[Batch]]:
+    """An opened build as a stage of the ladder, and the batches it reads: prepared, or of raw images."""
+    if build.takes_pixels and isinstance(evaluation.preprocess, ImagePreprocess):
+        return OnRawImages(session, build, evaluation.preprocess), evaluation.raw_batches()
+    return session, evaluation.batches()
 
 
 def fixed_batch(build: Build) -> int | None:

@@ -13,13 +13,12 @@ from edgevit.parity.sequences import SequenceOptions, compare_sequences
 from edgevit.parity.statistics import Margin
 from edgevit.parity.verdict import Budget
 from edgevit.pipeline.parts import WHOLE
-from edgevit.pipeline.pixels import OnRawImages, pixel_difference
+from edgevit.pipeline.pixels import fed, pixel_difference
 from edgevit.pipeline.translators import Graphs, SessionTranslator
 from edgevit.runtime.parts import PartsSession
 from edgevit.runtime.selection import open_session, why_not_here
 from edgevit.runtime.translate import written
 from edgevit.targets.base import OpenOptions
-from edgevit.types import ImagePreprocess
 
 if TYPE_CHECKING:
     from edgevit.bundle import Bundle
@@ -69,7 +68,7 @@ def build_rungs(
     """One rung per build of the bundle; what cannot be trusted to run here is listed as not executed, with why."""
     rungs: list[Rung] = []
     for build in bundle.manifest.builds if builds is None else builds:
-        stage = Stage(name=build.name, target=build.target, precision=build.precision)
+        stage = stage_of(build)
         reason = why_not_here(build)
         if reason:
             rungs.append(unjudged(stage, 0, "not executed", reason))
@@ -85,6 +84,11 @@ def build_rungs(
     return tuple(rungs)
 
 
+def stage_of(build: Build) -> Stage:
+    """The build on the ladder, not opened yet."""
+    return Stage(name=build.name, target=build.target, precision=build.precision)
+
+
 def _pixel_rung(
     stage: Stage,
     opened: tuple[Bundle, Build, EngineSession],
@@ -94,11 +98,10 @@ def _pixel_rung(
 ) -> Rung:
     """The rung of a build that reads raw images, with what its own preprocessing makes of them."""
     bundle, build, session = opened
-    spec = bundle.manifest.preprocess
-    assert isinstance(spec, ImagePreprocess)
-    stage = msgspec.structs.replace(stage, session=OnRawImages(session, build, spec))
+    runnable, stream = fed(evaluation, build, session)
+    stage = msgspec.structs.replace(stage, session=runnable)
     with progress.task(f"parity of {stage.name} on raw images", len(evaluation.samples)) as advance:
-        found = climb(evaluation.raw_batches(), evaluation.reference_of(), [stage], options, progress=advance)[0]
+        found = climb(stream, evaluation.reference_of(), [stage], options, progress=advance)[0]
     return msgspec.structs.replace(found, preprocessing=pixel_difference(bundle, build, evaluation.samples))
 
 

@@ -12,18 +12,16 @@ from edgevit.bundle import MANIFEST, open_bundle
 from edgevit.errors import BundleError, SetError
 from edgevit.files import sha256
 from edgevit.files.python import names_function
-from edgevit.parity.ladder import Stage
 from edgevit.parity.parts import Part, joined_rung, outputs_part, sequences_part
 from edgevit.pipeline.evaluation import LENGTHS, LOGITS, TOKENS, Evaluation
-from edgevit.pipeline.pixels import OnRawImages, pixel_difference
-from edgevit.pipeline.proof import sequence_options
+from edgevit.pipeline.pixels import fed, pixel_difference
+from edgevit.pipeline.proof import sequence_options, stage_of
 from edgevit.pipeline.stand_in import bundle_samples, completed, evaluation_of, stored_reference
 from edgevit.pipeline.translators import SessionTranslator
 from edgevit.progress import Silent
 from edgevit.runtime.parts import PartsSession
 from edgevit.runtime.selection import open_session, why_not_here
 from edgevit.targets.base import OpenOptions
-from edgevit.types import ImagePreprocess
 
 if TYPE_CHECKING:
     from edgevit.bundle import Bundle
@@ -91,12 +89,8 @@ def shared_rungs(bundle: Bundle, shared: Shared, pool: Pool, progress: Progress)
 
 
 def _rung(build: Build, parts: list[Part], options: ComparisonOptions) -> Rung:
-    rung = joined_rung(_stage(build), parts, options)
+    rung = joined_rung(stage_of(build), parts, options)
     return msgspec.structs.replace(rung, preprocessing=parts[0].preprocessing)
-
-
-def _stage(build: Build) -> Stage:
-    return Stage(name=build.name, target=build.target, precision=build.precision)
 
 
 def cut(bundle: Bundle, shared: Shared, slots: int, progress: Progress) -> list[Share]:
@@ -196,16 +190,12 @@ def _part(
     reason = why_not_here(build)
     if reason:
         return Part(verdict="not executed", reason=reason)
-    spec, stage = bundle.manifest.preprocess, _stage(build)
     session = open_session(bundle, build, OpenOptions(threads=threads))
     try:
         if isinstance(session, PartsSession) and evaluation.generation is not None:
             translator = SessionTranslator(session, evaluation.generation)
             return sequences_part(evaluation.written(), translator, sequence_options(evaluation, options))
-        reference = evaluation.reference_of()
-        if build.takes_pixels and isinstance(spec, ImagePreprocess):
-            raw = OnRawImages(session, build, spec)
-            return outputs_part(evaluation.raw_batches(), reference, raw, stage, options)
-        return outputs_part(evaluation.batches(), reference, session, stage, options)
+        runnable, stream = fed(evaluation, build, session)
+        return outputs_part(stream, evaluation.reference_of(), runnable, stage_of(build), options)
     finally:
         session.close()

@@ -24,18 +24,17 @@ from edgevit.pipeline.evaluation import (
     without_labels,
     write_translations,
 )
-from edgevit.pipeline.pixels import OnRawImages
+from edgevit.pipeline.pixels import fed
 from edgevit.pipeline.translators import SessionTranslator, untrained_settings
 from edgevit.preprocess import open_tokenizer
 from edgevit.runtime.parts import PartsSession
 from edgevit.runtime.selection import open_session, runnable
 from edgevit.sets import Wanted, label_places, open_set, take, with_label_map
 from edgevit.targets.base import OpenOptions
-from edgevit.types import ImagePreprocess, TextPreprocess
+from edgevit.types import TextPreprocess
 
 if TYPE_CHECKING:
     from edgevit.bundle import Bundle, Manifest
-    from edgevit.parity.ladder import Runnable
     from edgevit.preprocess import Tokenizer
     from edgevit.progress import Progress
     from edgevit.sets import SampleSet
@@ -168,10 +167,7 @@ def _outputs(bundle: Bundle, evaluation: Evaluation, progress: Progress) -> Arra
     try:
         with progress.task(f"reference by {build.name}", len(evaluation.samples)) as advance:
             done = 0
-            stage: Runnable = session
-            stream = evaluation.batches()
-            if build.takes_pixels and isinstance(evaluation.preprocess, ImagePreprocess):
-                stage, stream = OnRawImages(session, build, evaluation.preprocess), evaluation.raw_batches()
+            stage, stream = fed(evaluation, build, session)
             for batch in stream:
                 for key, value in stage.run(batch.inputs).items():
                     collected[key].append(value)
